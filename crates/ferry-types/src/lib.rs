@@ -1,0 +1,19 @@
+//! Vocabulary of ferry: ids, names, digests, image references and the error kinds every crate
+//! maps its errors to. Plain data only: no I/O, no async, nothing platform-specific.
+
+#![forbid(unsafe_code)]
+
+pub mod digest;
+pub mod error;
+pub mod id;
+pub mod image_ref;
+pub mod name;
+pub mod net;
+pub mod rootfs;
+
+pub use digest::{Digest, DigestError};
+pub use error::{Classify, ErrorKind};
+pub use id::{ContainerId, ExecId, IdError};
+pub use image_ref::{ImageRef, ImageRefError};
+pub use name::{ContainerName, NameError};
+pub use rootfs::Overlay;
