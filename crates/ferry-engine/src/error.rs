@@ -1,0 +1,130 @@
+//! The engine's error type. Texts are what clients of Docker expect after `Error response from daemon: `.
+
+use std::path::PathBuf;
+
+use ferry_types::{Classify, ErrorKind};
+
+/// Anything an engine operation can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No container answers to this id or name.
+    #[error("No such container: {0}")]
+    NoSuchContainer(String),
+    /// An id prefix fits several containers.
+    #[error("multiple IDs found with provided prefix: {0}")]
+    AmbiguousId(String),
+    /// No exec instance has this id.
+    #[error("No such exec instance: {0}")]
+    NoSuchExec(String),
+    /// No volume has this name.
+    #[error("get {0}: no such volume")]
+    NoSuchVolume(String),
+    /// No network answers to this name or id.
+    #[error("network {0} not found")]
+    NoSuchNetwork(String),
+    /// A path inside a container does not exist.
+    #[error("Could not find the file {path} in container {container}")]
+    NoSuchPath {
+        /// The container as the client named it.
+        container: String,
+        /// The path as the client gave it.
+        path: String,
+    },
+    /// The name belongs to another container.
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{owner}\". You have to remove (or rename) that container to be able to reuse that name."
+    )]
+    NameInUse {
+        /// The wanted name.
+        name: String,
+        /// Full id of the container that has it.
+        owner: String,
+    },
+    /// The request is malformed or asks for something impossible.
+    #[error("{0}")]
+    InvalidParameter(String),
+    /// The object's state forbids the request.
+    #[error("{0}")]
+    Conflict(String),
+    /// The object already is as requested.
+    #[error("{0}")]
+    NotModified(String),
+    /// Docker has it, ferry (yet) does not.
+    #[error("{0}")]
+    NotSupported(String),
+    /// Starting the user's program failed; wording and kind come from the shim.
+    #[error(
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: {message}"
+    )]
+    Launch {
+        /// The runtime's message.
+        message: String,
+        /// Whether the user's command was at fault (HTTP 400), as opposed to the host.
+        user_fault: bool,
+    },
+    /// The connection to a container's shim broke.
+    #[error("container {container}: lost the connection to its shim: {reason}")]
+    ShimLost {
+        /// Which container.
+        container: String,
+        /// What broke.
+        reason: String,
+    },
+    /// A file of the engine could not be read, written or understood.
+    #[error("{action} {path}: {source}")]
+    File {
+        /// What was tried, e.g. `read`.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The image store failed.
+    #[error(transparent)]
+    Image(#[from] ferry_image::ImageError),
+    /// The network failed.
+    #[error("{0}")]
+    Network(#[from] ferry_network::NetworkError),
+    /// A pull failed.
+    #[error(transparent)]
+    Pull(#[from] crate::pull::PullError),
+    /// The runtime library failed (cgroup reads, resource updates).
+    #[error(transparent)]
+    Runtime(#[from] ferry_runtime::Error),
+    /// The engine is stopping.
+    #[error("the engine is shutting down")]
+    ShuttingDown,
+    /// A broken invariant or a failure of the host that fits nowhere else.
+    #[error("{0}")]
+    System(String),
+}
+
+/// Result of engine operations.
+pub type Result<T, E = EngineError> = std::result::Result<T, E>;
+
+impl Classify for EngineError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoSuchContainer(_)
+            | Self::NoSuchExec(_)
+            | Self::NoSuchVolume(_)
+            | Self::NoSuchNetwork(_)
+            | Self::NoSuchPath { .. } => ErrorKind::NotFound,
+            Self::AmbiguousId(_) | Self::InvalidParameter(_) => ErrorKind::InvalidParameter,
+            Self::NameInUse { .. } | Self::Conflict(_) => ErrorKind::Conflict,
+            Self::NotModified(_) => ErrorKind::NotModified,
+            Self::NotSupported(_) => ErrorKind::NotImplemented,
+            Self::Launch { user_fault: true, .. } => ErrorKind::InvalidParameter,
+            Self::Launch { user_fault: false, .. }
+            | Self::ShimLost { .. }
+            | Self::File { .. }
+            | Self::System(_) => ErrorKind::System,
+            Self::Image(e) => e.kind(),
+            Self::Network(e) => e.kind(),
+            Self::Pull(e) => e.kind(),
+            Self::Runtime(e) => e.kind(),
+            Self::ShuttingDown => ErrorKind::Unavailable,
+        }
+    }
+}
