@@ -11,6 +11,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod client;
+pub mod codec;
+
+pub use client::{Client, ClientError};
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
