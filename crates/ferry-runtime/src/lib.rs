@@ -1,2 +1,22 @@
 //! The OCI runtime: executes a runtime-spec `config.json`.
+//!
+//! Synchronous and small, because it lives in every container's shim. [`create()`] builds a container
+//! up to the point where its init process only has to call `execve`, [`Container::start`] lets it
+//! do so, [`exec()`] runs a further process inside. The caller must be single-threaded, since the
+//! child goes on in Rust after `clone3`, and is the parent of every process made here.
+//!
+//! Not here: supervising, logging, networking, images. The caller reaps the processes.
+
 #![forbid(unsafe_code)]
+
+pub mod cgroup;
+mod container;
+mod error;
+mod exec;
+pub mod seccomp;
+mod stdio;
+
+pub use container::{Container, CreateRequest, create};
+pub use error::{Error, Stage};
+pub use exec::{ExecProcess, ExecRequest, exec};
+pub use stdio::Stdio;

@@ -1,0 +1,1 @@
+//! Seccomp: Docker's default profile and a compiler from OCI profiles to classic BPF.
