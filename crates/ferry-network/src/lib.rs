@@ -1,1 +1,25 @@
+//! Networks of containers: bridges, endpoints, addresses, published ports.
+//!
+//! Everything goes through rtnetlink and nf_tables sockets of this process; no program is executed.
+//! The crate is synchronous: calls take well under a millisecond on the start path and may be made
+//! from any thread. What is slow in the kernel (making namespaces, deleting devices) is done by
+//! background threads owned by [`NetworkStack`].
+//!
+//! [`NetworkStack`] owns the nft table and the threads; [`BridgeNetwork`] is one bridge in it.
 
+#![forbid(unsafe_code)]
+
+mod bridge;
+mod config;
+mod endpoint;
+mod error;
+mod stack;
+
+pub use bridge::BridgeNetwork;
+pub use config::{BridgeConfig, StackConfig};
+pub use endpoint::{
+    AdoptReport, Endpoint, EndpointRecord, EndpointRequest, InterfaceCounters, RelaySocket, Sandbox,
+    interface_counters,
+};
+pub use error::{NetworkError, ReleaseError};
+pub use stack::NetworkStack;

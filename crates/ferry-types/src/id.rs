@@ -94,6 +94,14 @@ hex_id!(
     /// Identifies one command run in a container by `exec`.
     ExecId
 );
+hex_id!(
+    /// Identifies a network.
+    NetworkId
+);
+hex_id!(
+    /// Identifies one container's membership in one network, for one run of the container.
+    EndpointId
+);
 
 #[cfg(test)]
 mod tests {

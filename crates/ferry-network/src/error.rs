@@ -1,0 +1,156 @@
+//! Why a network operation failed. Texts people grep for are Docker's.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ferry_types::{Classify, EndpointId, ErrorKind};
+use ipnet::Ipv4Net;
+
+/// Why a network operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// Something is asked for that this crate does not do.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+    /// The configuration contradicts itself.
+    #[error("invalid network configuration for {bridge}: {reason}")]
+    InvalidConfig {
+        /// Bridge device.
+        bridge: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A device of the bridge's name exists and is something else.
+    #[error("cannot create network {network} ({device}): existing interface {device} is not a bridge")]
+    NotABridge {
+        /// Network.
+        network: String,
+        /// Device.
+        device: String,
+    },
+    /// The subnet is in use on the host.
+    #[error("cannot create network {network} ({device}): {subnet} overlaps with the host's route {route}")]
+    SubnetOverlaps {
+        /// Network.
+        network: String,
+        /// Device.
+        device: String,
+        /// What was asked for.
+        subnet: Ipv4Net,
+        /// What it collides with.
+        route: Ipv4Net,
+    },
+    /// Every default pool is in use on the host.
+    #[error("all predefined address pools have been fully subnetted")]
+    PoolsExhausted,
+    /// The subnet has no free address left.
+    #[error("no available IPv4 addresses on this network's address pools: {network} ({id})")]
+    AddressesExhausted {
+        /// Network name.
+        network: String,
+        /// Network id.
+        id: String,
+    },
+    /// The fixed address is taken or is the gateway's.
+    #[error("Address already in use")]
+    AddressInUse(Ipv4Addr),
+    /// The fixed address lies outside the subnet, or is its network or broadcast address.
+    #[error("invalid address {address}: It does not belong to any of this network's subnets")]
+    AddressOutside {
+        /// The address.
+        address: Ipv4Addr,
+        /// The subnet.
+        subnet: Ipv4Net,
+    },
+    /// Publishing failed; nothing is left of the endpoint.
+    #[error("driver failed programming external connectivity on endpoint {name} ({endpoint}): {cause}")]
+    ExternalConnectivity {
+        /// The container's name.
+        name: String,
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// Why.
+        cause: PortError,
+    },
+    /// A kernel interface failed.
+    #[error("{action} {object}: {source}")]
+    Kernel {
+        /// What was being done, e.g. `create bridge`.
+        action: &'static str,
+        /// To what.
+        object: String,
+        /// The kernel's answer, with its extended message when it gave one.
+        source: io::Error,
+    },
+}
+
+/// Why a port could not be published.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// Another container of ours has it.
+    #[error("Bind for {} failed: port is already allocated", std::net::SocketAddr::new(*host_ip, *port))]
+    AlreadyAllocated {
+        /// Host address.
+        host_ip: IpAddr,
+        /// Host port.
+        port: u16,
+    },
+    /// The host refuses it, mostly because one of its processes has it.
+    #[error("failed to bind host port for {}:{container_ip}:{container_port}/{protocol}: {}", std::net::SocketAddr::new(*host_ip, *port), ferry_sys_message(source))]
+    Bind {
+        /// Host address.
+        host_ip: IpAddr,
+        /// Host port.
+        port: u16,
+        /// The container's address.
+        container_ip: IpAddr,
+        /// Port inside the container.
+        container_port: u16,
+        /// Protocol.
+        protocol: ferry_types::net::Protocol,
+        /// Why.
+        source: io::Error,
+    },
+    /// No port of the range, or of the ephemeral range, is free.
+    #[error("all ports are allocated")]
+    Exhausted,
+    /// The nft transaction failed.
+    #[error("program published ports: {0}")]
+    Rules(io::Error),
+}
+
+/// strerror(3) in lower case as Go prints it, without Rust's `(os error N)`.
+fn ferry_sys_message(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text.to_lowercase()
+}
+
+impl Classify for NetworkError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unsupported(_) => ErrorKind::NotImplemented,
+            Self::InvalidConfig { .. } | Self::AddressOutside { .. } => ErrorKind::InvalidParameter,
+            Self::NotABridge { .. } | Self::SubnetOverlaps { .. } => ErrorKind::Forbidden,
+            Self::AddressInUse(_) => ErrorKind::Forbidden,
+            Self::PoolsExhausted | Self::AddressesExhausted { .. } => ErrorKind::System,
+            Self::ExternalConnectivity { .. } | Self::Kernel { .. } => ErrorKind::System,
+        }
+    }
+}
+
+/// Everything that went wrong while an endpoint was released; the rest of it is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("release endpoint {endpoint}: {}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct ReleaseError {
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// In the order they happened, never empty.
+    pub errors: Vec<NetworkError>,
+}
+
+impl Classify for ReleaseError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::System
+    }
+}
