@@ -1,0 +1,56 @@
+//! Building the product: `ferry`, and `ferry-shim` linked statically, side by side in one directory,
+//! which is where the daemon looks for its shim.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::{host, sh};
+
+/// The built programs.
+pub struct Product {
+    /// Holds both.
+    pub dir: PathBuf,
+    /// The command, which is also the daemon.
+    pub ferry: PathBuf,
+    /// The supervisor of a container.
+    pub shim: PathBuf,
+}
+
+/// Builds both in release mode, showing cargo's progress.
+pub fn build() -> Result<Product> {
+    let workspace = host::workspace();
+    let target = host::target_dir()?;
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+
+    sh::run(
+        sh::cmd(host::cargo(), ["build", "--locked", "--release", "-p", "ferry", "--bin", "ferry"])
+            .current_dir(&workspace),
+    )?;
+    // `crt-static` needs an explicit target, so that build scripts and procedural macros, which cannot
+    // be static, are built without it. A static shim maps fewer pages and starts without ld.so.
+    sh::run(
+        sh::cmd(host::cargo(), ["rustc", "--locked", "--release", "-p", "ferry-shim", "--bin", "ferry-shim"])
+            .args(["--target", &triple, "--", "-C", "target-feature=+crt-static"])
+            .current_dir(&workspace),
+    )?;
+
+    let dir = target.join("dist");
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let product = Product { ferry: dir.join("ferry"), shim: dir.join("ferry-shim"), dir };
+    place(&target.join("release/ferry"), &product.ferry)?;
+    place(&target.join(&triple).join("release/ferry-shim"), &product.shim)?;
+    Ok(product)
+}
+
+/// Copies by rename: a program that is running cannot be written to, but it can be replaced. A file
+/// that is the same already is left alone, so that its age says when the product changed.
+fn place(from: &Path, to: &Path) -> Result<()> {
+    let new = std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+    if std::fs::read(to).is_ok_and(|old| old == new) {
+        return Ok(());
+    }
+    let temporary = to.with_extension("new");
+    std::fs::copy(from, &temporary).with_context(|| format!("cannot write {}", temporary.display()))?;
+    std::fs::rename(&temporary, to).with_context(|| format!("cannot replace {}", to.display()))
+}

@@ -1,0 +1,282 @@
+//! All tests: what they need is installed and built, the unit tests run, then the integration suite
+//! of the crate `ferry-tests`, and the last line counts both.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+
+use crate::product::{self, Product};
+use crate::ui::{self, Steps};
+use crate::{apt, fixtures, host, peer, sh};
+
+/// Options of `cargo xtask test`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Run only the integration tests
+    #[arg(long, conflicts_with = "only_unit")]
+    only_integration: bool,
+    /// Run only the unit tests
+    #[arg(long)]
+    only_unit: bool,
+    /// Run the client cases against another engine, e.g. a Docker, to see whether they expect what it does
+    #[arg(long, value_name = "HOST", conflicts_with = "only_unit")]
+    against: Option<String>,
+    /// Run only the integration tests whose names contain one of these
+    filter: Vec<String>,
+}
+
+/// What became of the tests.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Count {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Count {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+/// The chore; `Ok(false)` when a test failed.
+pub fn run(args: &Args) -> Result<bool> {
+    host::require_root("test")?;
+    let unit = !args.only_integration && args.filter.is_empty() && args.against.is_none();
+    let integration = !args.only_unit;
+    let mut steps = Steps::new(usize::from(unit) + if integration { 4 } else { 1 });
+    let mut count = Count::default();
+
+    let outcome = chore(args, unit, integration, &mut steps, &mut count);
+    outcome.with_context(|| format!("{} failed", steps.current()))?;
+    println!("\n{} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped);
+    Ok(count.failed == 0)
+}
+
+fn chore(args: &Args, unit: bool, integration: bool, steps: &mut Steps, count: &mut Count) -> Result<()> {
+    steps.next("Install what the tests need");
+    apt::install(fixtures::PACKAGES)?;
+    if integration {
+        apt::install(&["debootstrap", "iproute2", "redis-tools", "util-linux", "e2fsprogs", "cpio", "kmod"])?;
+    }
+    steps.done("all there");
+
+    if unit {
+        steps.next("Unit tests");
+        let units = unit_tests()?;
+        count.add(units);
+        steps.done(&format!("{} passed, {} failed, {} skipped", units.passed, units.failed, units.skipped));
+    }
+    if integration {
+        steps.next("Build ferry (release)");
+        let product = product::build()?;
+        steps.done("built");
+
+        steps.next("Fixtures");
+        let environment = Environment::prepare(&product)?;
+        steps.done("all there");
+
+        steps.next("Integration tests");
+        let tests = integration_tests(args, &environment)?;
+        count.add(tests);
+        steps.done(&format!("{} passed, {} failed, {} skipped", tests.passed, tests.failed, tests.skipped));
+    }
+    Ok(())
+}
+
+/// `cargo test` of everything but the integration suite.
+fn unit_tests() -> Result<Count> {
+    let mut command = sh::cmd(
+        host::cargo(),
+        ["test", "--locked", "--workspace", "--exclude", "ferry-tests", "--no-fail-fast"],
+    );
+    let mut child = command
+        .current_dir(host::workspace())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run cargo test")?;
+    let mut count = Count::default();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            let line = line?;
+            // The names of the many that pass would hide those that do not.
+            let dull = line.is_empty() || line.starts_with("test ") && line.ends_with(" ... ok");
+            if !dull {
+                println!("{line}");
+            }
+            if let Some(result) = parse_result(&line) {
+                count.add(result);
+            }
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() && count.failed == 0 {
+        bail!("cargo test ended with {status}");
+    }
+    Ok(count)
+}
+
+/// Reads libtest's `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
+fn parse_result(line: &str) -> Option<Count> {
+    let rest = line.strip_prefix("test result: ")?;
+    let number = |what: &str| {
+        let (before, _) = rest.split_once(what)?;
+        before.split_whitespace().next_back()?.parse().ok()
+    };
+    Some(Count { passed: number(" passed")?, failed: number(" failed")?, skipped: number(" ignored")? })
+}
+
+/// What the integration suite is told through its environment.
+struct Environment {
+    variables: Vec<(&'static str, PathBuf)>,
+    results: PathBuf,
+}
+
+impl Environment {
+    fn prepare(product: &Product) -> Result<Self> {
+        let cache = host::cache_dir()?;
+        let target = host::target_dir()?;
+        let work = host::data_dir(&[target.join("ferry-tests"), PathBuf::from("/var/tmp/ferry-tests")])?;
+        let results = target.join("ferry-tests-results.json");
+        let mut variables = vec![
+            ("FERRY_TEST_BIN", product.dir.clone()),
+            ("FERRY_TEST_BUSYBOX", fixtures::busybox(&cache)?),
+            ("FERRY_TEST_HELLO", fixtures::hello_world(&cache)?),
+            ("FERRY_TEST_WORK", work),
+            ("FERRY_TEST_RESULTS", results.clone()),
+        ];
+        // What is optional is missing with a reason, and the tests that need it are skipped with it.
+        let mut optional = |name: &'static str, what: &str, outcome: Result<PathBuf>| match outcome {
+            Ok(path) => variables.push((name, path)),
+            Err(error) => ui::note(format!("{what}: {error:#}")),
+        };
+        optional("FERRY_TEST_DEBIAN", "no Debian image", fixtures::debian(&cache));
+        optional("FERRY_TEST_DOCKER", "no stock docker client", peer::docker_cli(&cache));
+        optional("FERRY_TEST_REGISTRY", "no docker-registry", registry(&cache));
+        optional("FERRY_TEST_VM", "no virtual machine", virtual_machine(&cache));
+        Ok(Self { variables, results })
+    }
+}
+
+/// The registry of the package `docker-registry`; unpacked, not installed, because installing starts
+/// it as a service.
+fn registry(cache: &Path) -> Result<PathBuf> {
+    let root = cache.join("docker-registry");
+    let program = root.join("usr/bin/docker-registry");
+    if !program.exists() {
+        let codename = host::os_release("VERSION_CODENAME").context("/etc/os-release names no release")?;
+        apt::Separate::new(cache, &codename)?.unpack(&["docker-registry"], &root)?;
+    }
+    Ok(program)
+}
+
+/// A directory with a kernel and its modules; QEMU is installed for it.
+fn virtual_machine(cache: &Path) -> Result<PathBuf> {
+    let (qemu, arch) = match std::env::consts::ARCH {
+        "x86_64" => ("qemu-system-x86", "amd64"),
+        _ => ("qemu-system-arm", host::debian_arch()?),
+    };
+    apt::install(&[qemu])?;
+    let root = cache.join("vm-kernel");
+    if !root.join("complete").exists() {
+        let codename = host::os_release("VERSION_CODENAME").context("/etc/os-release names no release")?;
+        let apt = apt::Separate::new(cache, &codename)?;
+        let package = apt
+            .depends(&format!("linux-image-cloud-{arch}"))?
+            .into_iter()
+            .find(|name| name.starts_with("linux-image-"))
+            .context("linux-image-cloud depends on no kernel")?;
+        apt.unpack(&[&package], &root)?;
+        std::fs::write(root.join("complete"), "")?;
+    }
+    Ok(root)
+}
+
+fn integration_tests(args: &Args, environment: &Environment) -> Result<Count> {
+    sh::run(
+        sh::cmd(host::cargo(), ["build", "--locked", "-p", "ferry-tests"]).current_dir(host::workspace()),
+    )?;
+    let suite = host::target_dir()?.join("debug/ferry-tests");
+    if environment.results.exists() {
+        std::fs::remove_file(&environment.results)?;
+    }
+    // libtest-mimic takes one filter; several are several runs.
+    let mut count = Count::default();
+    let filters: Vec<Option<&String>> =
+        if args.filter.is_empty() { vec![None] } else { args.filter.iter().map(Some).collect() };
+    for filter in filters {
+        let mut command = sh::cmd(&suite, filter);
+        command.envs(environment.variables.iter().map(|(name, value)| (*name, value.as_os_str())));
+        if let Some(against) = &args.against {
+            command.env("FERRY_TEST_AGAINST", against);
+        }
+        let status = command.current_dir(host::workspace()).status().context("cannot run the suite")?;
+        let results = std::fs::read_to_string(&environment.results)
+            .with_context(|| format!("the suite ended with {status} and left no results"))?;
+        count.add(summarise(&results)?);
+    }
+    Ok(count)
+}
+
+/// One test's outcome as the suite writes it, a JSON object per line.
+#[derive(Debug, serde::Deserialize)]
+struct Outcome {
+    name: String,
+    outcome: String,
+    reason: Option<String>,
+    seconds: f64,
+}
+
+fn summarise(results: &str) -> Result<Count> {
+    let mut count = Count::default();
+    let mut slow = Vec::new();
+    for line in results.lines() {
+        let test: Outcome = serde_json::from_str(line).context("cannot read the suite's results")?;
+        match test.outcome.as_str() {
+            "passed" => count.passed += 1,
+            "skipped" => {
+                count.skipped += 1;
+                ui::note(format!("skipped {}: {}", test.name, test.reason.unwrap_or_default()));
+            }
+            _ => {
+                count.failed += 1;
+                ui::note(format!("FAILED  {}", test.name));
+            }
+        }
+        slow.push((test.seconds, test.name));
+    }
+    slow.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let slowest: Vec<String> =
+        slow.iter().take(5).map(|(time, name)| format!("{name} {time:.1} s")).collect();
+    if !slowest.is_empty() {
+        ui::note(format!("slowest: {}", slowest.join(", ")));
+    }
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_libtest_are_counted() {
+        let line = "test result: FAILED. 12 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.1s";
+        assert_eq!(parse_result(line), Some(Count { passed: 12, failed: 1, skipped: 2 }));
+        assert_eq!(parse_result("test result: ok."), None);
+        assert_eq!(parse_result("test a ... ok"), None);
+    }
+
+    #[test]
+    fn results_of_the_suite_are_counted() {
+        let lines = r#"{"name":"a","outcome":"passed","reason":null,"seconds":0.1}
+{"name":"b","outcome":"skipped","reason":"no network","seconds":0.0}
+{"name":"c","outcome":"failed","reason":"boom","seconds":0.5}"#;
+        assert_eq!(summarise(lines).unwrap(), Count { passed: 1, failed: 1, skipped: 1 });
+        assert!(summarise("nonsense").is_err());
+    }
+}
