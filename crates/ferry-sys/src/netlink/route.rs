@@ -1,0 +1,369 @@
+//! rtnetlink(7): links, addresses, routes, neighbours. Constants from `linux/rtnetlink.h`, `linux/if_link.h`,
+//! `linux/if_addr.h`, `linux/neighbour.h`.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::message::{APPEND, Attributes, Batch, CREATE, DUMP, EXCL, Message, REPLACE, text, u32_at};
+use super::socket::{NetlinkError, Socket};
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+const RTM_SETLINK: u16 = 19;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_GETROUTE: u16 = 26;
+const RTM_DELNEIGH: u16 = 29;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const VETH_INFO_PEER: u16 = 1;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+const IFLA_BRPORT_STATE: u16 = 1;
+const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_FLUSH: u16 = 24;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
+
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_BROADCAST: u16 = 4;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const NDA_DST: u16 = 1;
+
+/// `IFF_UP` (netdevice(7)).
+pub const UP: u32 = 0x1;
+
+/// `struct ifinfomsg`.
+fn ifinfo(index: u32, flags: u32, change: u32) -> [u8; 16] {
+    let mut b = [0; 16];
+    b[4..8].copy_from_slice(&index.to_ne_bytes());
+    b[8..12].copy_from_slice(&flags.to_ne_bytes());
+    b[12..16].copy_from_slice(&change.to_ne_bytes());
+    b
+}
+
+/// Creates a bridge with a fixed hardware address, down.
+pub fn create_bridge(batch: &mut Batch, name: &str, mac: [u8; 6], mtu: Option<u32>) {
+    let mut m = batch.message(RTM_NEWLINK, CREATE | EXCL);
+    m.header(&ifinfo(0, 0, 0)).text(IFLA_IFNAME, name).attr(IFLA_ADDRESS, &mac);
+    if let Some(mtu) = mtu {
+        m.u32(IFLA_MTU, mtu);
+    }
+    m.nest(IFLA_LINKINFO, |m| {
+        m.text(IFLA_INFO_KIND, "bridge");
+    });
+}
+
+/// Creates a veth pair, both ends down: `host` here, `peer` in the namespace `netns`.
+pub fn create_veth(batch: &mut Batch, host: &str, peer: &str, netns: BorrowedFd<'_>, mtu: Option<u32>) {
+    let mut m = batch.message(RTM_NEWLINK, CREATE | EXCL);
+    m.header(&ifinfo(0, 0, 0)).text(IFLA_IFNAME, host);
+    if let Some(mtu) = mtu {
+        m.u32(IFLA_MTU, mtu);
+    }
+    m.nest(IFLA_LINKINFO, |m| {
+        m.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |m| {
+            m.nest(VETH_INFO_PEER, |m| {
+                m.header(&ifinfo(0, 0, 0))
+                    .text(IFLA_IFNAME, peer)
+                    .u32(IFLA_NET_NS_FD, netns.as_raw_fd() as u32);
+                if let Some(mtu) = mtu {
+                    m.u32(IFLA_MTU, mtu);
+                }
+            });
+        });
+    });
+}
+
+/// What to change of a link.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LinkChange {
+    /// Bring it up, or down.
+    pub up: Option<bool>,
+    /// Hardware address.
+    pub mac: Option<[u8; 6]>,
+    /// MTU in bytes.
+    pub mtu: Option<u32>,
+    /// Bridge to put it on (interface index); 0 takes it off.
+    pub master: Option<u32>,
+}
+
+/// Which link a request means.
+#[derive(Debug, Clone, Copy)]
+pub enum LinkRef<'a> {
+    /// By interface index.
+    Index(u32),
+    /// By name.
+    Name(&'a str),
+}
+
+fn link_message<'b>(batch: &'b mut Batch, kind: u16, link: LinkRef<'_>, flags: (u32, u32)) -> Message<'b> {
+    let mut m = batch.message(kind, 0);
+    match link {
+        LinkRef::Index(index) => m.header(&ifinfo(index, flags.0, flags.1)),
+        LinkRef::Name(name) => m.header(&ifinfo(0, flags.0, flags.1)).text(IFLA_IFNAME, name),
+    };
+    m
+}
+
+/// Changes a link.
+pub fn set_link(batch: &mut Batch, link: LinkRef<'_>, change: &LinkChange) {
+    let flags = match change.up {
+        Some(true) => (UP, UP),
+        Some(false) => (0, UP),
+        None => (0, 0),
+    };
+    let mut m = link_message(batch, RTM_NEWLINK, link, flags);
+    if let Some(mac) = change.mac {
+        m.attr(IFLA_ADDRESS, &mac);
+    }
+    if let Some(mtu) = change.mtu {
+        m.u32(IFLA_MTU, mtu);
+    }
+    if let Some(master) = change.master {
+        m.u32(IFLA_MASTER, master);
+    }
+}
+
+/// Stops the kernel from giving a link an IPv6 link-local address when it comes up.
+pub fn no_ipv6_autoconfiguration(batch: &mut Batch, link: LinkRef<'_>) {
+    let mut m = link_message(batch, RTM_SETLINK, link, (0, 0));
+    m.nest(IFLA_AF_SPEC, |m| {
+        m.nest(libc::AF_INET6 as u16, |m| {
+            m.attr(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
+        });
+    });
+}
+
+/// Settings of a bridge port.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PortChange {
+    /// Let frames leave by the port they came in (needed when a DNAT happens while bridging).
+    pub hairpin: Option<bool>,
+    /// Keep it from talking to other isolated ports.
+    pub isolated: Option<bool>,
+    /// Spanning-tree state; 0 disables the port, 3 forwards (`BR_STATE_*`, `linux/if_bridge.h`).
+    pub state: Option<u8>,
+    /// Forget the hardware addresses learnt on it.
+    pub flush: bool,
+}
+
+/// Changes a bridge port.
+pub fn set_port(batch: &mut Batch, link: LinkRef<'_>, change: &PortChange) {
+    let mut m = link_message(batch, RTM_NEWLINK, link, (0, 0));
+    m.nest(IFLA_LINKINFO, |m| {
+        m.text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |m| {
+            if let Some(state) = change.state {
+                m.attr(IFLA_BRPORT_STATE, &[state]);
+            }
+            if let Some(on) = change.hairpin {
+                m.attr(IFLA_BRPORT_MODE, &[u8::from(on)]);
+            }
+            if let Some(on) = change.isolated {
+                m.attr(IFLA_BRPORT_ISOLATED, &[u8::from(on)]);
+            }
+            if change.flush {
+                m.attr(IFLA_BRPORT_FLUSH, &[]);
+            }
+        });
+    });
+}
+
+/// Deletes a link.
+pub fn delete_link(batch: &mut Batch, index: u32) {
+    batch.message(RTM_DELLINK, 0).header(&ifinfo(index, 0, 0));
+}
+
+fn address_message(batch: &mut Batch, kind: u16, flags: u16, index: u32, address: Ipv4Addr, prefix: u8) {
+    // struct ifaddrmsg
+    let mut header = [libc::AF_INET as u8, prefix, 0, 0, 0, 0, 0, 0];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    let mut m = batch.message(kind, flags);
+    m.header(&header).attr(IFA_LOCAL, &address.octets()).attr(IFA_ADDRESS, &address.octets());
+    if prefix < 31 {
+        let broadcast = u32::from(address) | (u32::MAX >> prefix);
+        m.attr(IFA_BROADCAST, &broadcast.to_be_bytes());
+    }
+}
+
+/// Gives a link an address.
+pub fn add_address(batch: &mut Batch, index: u32, address: Ipv4Addr, prefix: u8) {
+    address_message(batch, RTM_NEWADDR, CREATE | REPLACE, index, address, prefix);
+}
+
+/// Takes an address from a link.
+pub fn delete_address(batch: &mut Batch, index: u32, address: Ipv4Addr, prefix: u8) {
+    address_message(batch, RTM_DELADDR, 0, index, address, prefix);
+}
+
+/// Adds a default route through `gateway` in the main table.
+pub fn add_default_route(batch: &mut Batch, index: u32, gateway: Ipv4Addr) {
+    // struct rtmsg: RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST
+    let header = [libc::AF_INET as u8, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
+    let mut m = batch.message(RTM_NEWROUTE, CREATE | APPEND);
+    m.header(&header).attr(RTA_GATEWAY, &gateway.octets()).u32(RTA_OIF, index);
+}
+
+/// Forgets the hardware address of a neighbour.
+pub fn delete_neighbour(batch: &mut Batch, index: u32, address: Ipv4Addr) {
+    // struct ndmsg
+    let mut header = [0_u8; 12];
+    header[0] = libc::AF_INET as u8;
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    batch.message(RTM_DELNEIGH, 0).header(&header).attr(NDA_DST, &address.octets());
+}
+
+/// A network device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// Whether it is administratively up.
+    pub up: bool,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Hardware address; empty when it has none.
+    pub mac: Vec<u8>,
+    /// Index of the bridge it is a port of.
+    pub master: Option<u32>,
+    /// Driver (`bridge`, `veth`); empty for physical devices.
+    pub kind: String,
+}
+
+fn parse_link(payload: &[u8]) -> Option<Link> {
+    let attrs = Attributes::after(payload, 16);
+    let number = |kind| attrs.find(kind).and_then(|v| u32_at(v, 0));
+    Some(Link {
+        index: u32_at(payload, 4)?,
+        name: text(attrs.find(IFLA_IFNAME)?),
+        up: u32_at(payload, 8)? & UP != 0,
+        mtu: number(IFLA_MTU).unwrap_or_default(),
+        mac: attrs.find(IFLA_ADDRESS).unwrap_or_default().to_vec(),
+        master: number(IFLA_MASTER),
+        kind: attrs.nested(IFLA_LINKINFO).find(IFLA_INFO_KIND).map(text).unwrap_or_default(),
+    })
+}
+
+/// All network devices of the socket's namespace.
+///
+/// # Errors
+/// See [`Socket::query`].
+pub fn links(socket: &mut Socket) -> Result<Vec<Link>, NetlinkError> {
+    retry_interrupted(|| {
+        let mut batch = Batch::new();
+        batch.message(RTM_GETLINK, DUMP).header(&ifinfo(0, 0, 0));
+        let mut found = Vec::new();
+        socket.query(batch, |kind, payload| {
+            if kind == RTM_NEWLINK {
+                found.extend(parse_link(payload));
+            }
+        })?;
+        Ok(found)
+    })
+}
+
+/// One network device; `None` when there is none.
+///
+/// # Errors
+/// See [`Socket::query`].
+pub fn link(socket: &mut Socket, link: LinkRef<'_>) -> Result<Option<Link>, NetlinkError> {
+    let mut batch = Batch::new();
+    drop(link_message(&mut batch, RTM_GETLINK, link, (0, 0)));
+    let mut found = None;
+    match socket.query(batch, |kind, payload| {
+        if kind == RTM_NEWLINK {
+            found = parse_link(payload);
+        }
+    }) {
+        Ok(()) => Ok(found),
+        Err(e) if e.errno() == Some(libc::ENODEV) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// IPv4 addresses with their prefix lengths of one device.
+///
+/// # Errors
+/// See [`Socket::query`].
+pub fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<(Ipv4Addr, u8)>, NetlinkError> {
+    retry_interrupted(|| {
+        let mut batch = Batch::new();
+        batch.message(RTM_GETADDR, DUMP).header(&[libc::AF_INET as u8, 0, 0, 0, 0, 0, 0, 0]);
+        let mut found = Vec::new();
+        socket.query(batch, |kind, payload| {
+            if kind == RTM_NEWADDR && u32_at(payload, 4) == Some(index) {
+                let local = Attributes::after(payload, 8).find(IFA_LOCAL).and_then(ipv4);
+                found.extend(local.zip(payload.get(1).copied()));
+            }
+        })?;
+        Ok(found)
+    })
+}
+
+/// A route of the main table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Destination.
+    pub destination: Ipv4Addr,
+    /// Length of its prefix; 0 for the default route.
+    pub prefix: u8,
+    /// Outgoing interface, when there is one.
+    pub device: Option<u32>,
+}
+
+/// The IPv4 routes of the main table.
+///
+/// # Errors
+/// See [`Socket::query`].
+pub fn routes(socket: &mut Socket) -> Result<Vec<Route>, NetlinkError> {
+    retry_interrupted(|| {
+        let mut batch = Batch::new();
+        batch.message(RTM_GETROUTE, DUMP).header(&[libc::AF_INET as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let mut found = Vec::new();
+        socket.query(batch, |kind, payload| {
+            // RT_TABLE_MAIN, RTN_UNICAST or another type that reserves addresses
+            if kind != RTM_NEWROUTE || payload.get(4) != Some(&254) {
+                return;
+            }
+            let attrs = Attributes::after(payload, 12);
+            found.push(Route {
+                destination: attrs.find(RTA_DST).and_then(ipv4).unwrap_or(Ipv4Addr::UNSPECIFIED),
+                prefix: payload[1],
+                device: attrs.find(RTA_OIF).and_then(|v| u32_at(v, 0)),
+            });
+        })?;
+        Ok(found)
+    })
+}
+
+fn ipv4(value: &[u8]) -> Option<Ipv4Addr> {
+    Some(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?))
+}
+
+/// Dumps are repeated when the tables changed meanwhile (`NLM_F_DUMP_INTR`).
+fn retry_interrupted<T>(mut dump: impl FnMut() -> Result<T, NetlinkError>) -> Result<T, NetlinkError> {
+    for _ in 0..8 {
+        match dump() {
+            Err(e) if e.errno() == Some(libc::EINTR) => {}
+            other => return other,
+        }
+    }
+    dump()
+}
