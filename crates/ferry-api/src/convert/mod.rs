@@ -1,0 +1,1 @@
+//! What older API versions say differently. The only place that compares versions.
