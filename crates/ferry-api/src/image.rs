@@ -261,7 +261,7 @@ pub struct ImageMetadata {
 /// One element of `GET /images/{name}/history`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub struct ImageHistoryItem {
+pub struct HistoryItem {
     /// As the image says.
     pub comment: String,
     /// Seconds since the epoch.
@@ -291,7 +291,7 @@ pub struct ImageDeleteItem {
 /// Answer of `POST /images/prune`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub struct ImagesPruneReport {
+pub struct ImagePruneResponse {
     /// Null when none.
     pub images_deleted: List<ImageDeleteItem>,
     /// Bytes.

@@ -11,7 +11,7 @@ pub mod auth;
 pub mod container;
 pub mod convert;
 pub mod error;
-pub mod event;
+pub mod events;
 pub mod exec;
 pub mod filters;
 pub mod image;
@@ -27,20 +27,21 @@ pub mod volume;
 
 pub use auth::{AuthConfig, AuthResponse};
 pub use container::{
-    ArchiveStat, Change, ChangeKind, ContainerConfig, ContainerCreateRequest, ContainerCreateResponse,
-    ContainerInspect, ContainerState, ContainerSummary, ContainerTop, ContainersPruneReport, HostConfig,
-    Resources, UpdateRequest, UpdateResponse, WaitResponse,
+    ChangeKind, ContainerConfig, ContainerCreateRequest, ContainerCreateResponse, ContainerInspect,
+    ContainerPathStat, ContainerPruneResponse, ContainerState, ContainerSummary, ContainerTopResponse,
+    ContainerUpdateRequest, ContainerUpdateResponse, ContainerWaitResponse, FilesystemChange, HostConfig,
+    Resources,
 };
 pub use error::ErrorResponse;
-pub use event::{EventActor, EventMessage};
+pub use events::{EventActor, EventMessage};
 pub use exec::{ExecCreateRequest, ExecInspect, ExecStartRequest, IdResponse};
 pub use filters::Filters;
-pub use image::{ImageDeleteItem, ImageHistoryItem, ImageInspect, ImageSummary, ImagesPruneReport};
+pub use image::{HistoryItem, ImageDeleteItem, ImageInspect, ImagePruneResponse, ImageSummary};
 pub use json::{Empty, List, Map, Time};
 pub use mount::{Mount, MountPoint};
 pub use network::{EndpointSettings, NetworkSettings, NetworkingConfig, PortBinding, PortMap};
-pub use stats::Stats;
+pub use stats::ContainerStats;
 pub use stream::JsonMessage;
-pub use system::{DiskUsage, SystemInfo, SystemVersion};
+pub use system::{DiskUsage, SystemInfo, VersionResponse};
 pub use version::ApiVersion;
-pub use volume::{Volume, VolumeCreateRequest, VolumeList, VolumesPruneReport};
+pub use volume::{Volume, VolumeCreateRequest, VolumeListResponse, VolumePruneResponse};

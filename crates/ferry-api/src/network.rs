@@ -412,7 +412,7 @@ pub struct NetworkDisconnectRequest {
 /// Answer of `POST /networks/prune`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub struct NetworksPruneReport {
+pub struct NetworkPruneResponse {
     /// Names, null when none.
     pub networks_deleted: List<String>,
 }

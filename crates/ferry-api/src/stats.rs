@@ -7,7 +7,7 @@ use crate::json::{List, Map, Time, is_empty_list, is_empty_map, is_zero};
 /// One sample of a container's use of resources, and the one before it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Stats {
+pub struct ContainerStats {
     /// With the leading `/`; in one-shot and streamed answers alike.
     #[serde(skip_serializing_if = "is_zero")]
     pub name: String,

@@ -11,7 +11,7 @@ use crate::volume::Volume;
 /// `GET /version`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub struct SystemVersion {
+pub struct VersionResponse {
     /// Product.
     pub platform: PlatformName,
     /// Of the engine.

@@ -65,7 +65,7 @@ pub struct VolumeCreateRequest {
 /// Answer of `GET /volumes`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub struct VolumeList {
+pub struct VolumeListResponse {
     /// `[]` when there are none.
     pub volumes: Vec<Volume>,
     /// For people, null when there are none.
@@ -75,7 +75,7 @@ pub struct VolumeList {
 /// Answer of `POST /volumes/prune`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub struct VolumesPruneReport {
+pub struct VolumePruneResponse {
     /// Names; `[]` when none.
     pub volumes_deleted: Vec<String>,
     /// Bytes.

@@ -8,19 +8,19 @@ use crate::json::{List, Time, embed};
 /// Body of `POST /containers/{id}/update`: the members of [`Resources`] and the restart policy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase", remote = "Self")]
-pub struct UpdateRequest {
+pub struct ContainerUpdateRequest {
     /// Zero values leave the limit as it is.
     #[serde(flatten, skip_deserializing)]
     pub resources: Resources,
     /// An empty name leaves the policy as it is.
     pub restart_policy: RestartPolicy,
 }
-embed!(UpdateRequest, resources);
+embed!(ContainerUpdateRequest, resources);
 
 /// Answer to an update.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub struct UpdateResponse {
+pub struct ContainerUpdateResponse {
     /// For people, null when there are none.
     pub warnings: List<String>,
 }
@@ -28,7 +28,7 @@ pub struct UpdateResponse {
 /// Answer of `POST /containers/{id}/wait`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub struct WaitResponse {
+pub struct ContainerWaitResponse {
     /// Why the container's end cannot be known, e.g. a failed removal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<WaitError>,
@@ -36,7 +36,7 @@ pub struct WaitResponse {
     pub status_code: i64,
 }
 
-/// `Error` of a [`WaitResponse`].
+/// `Error` of a [`ContainerWaitResponse`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct WaitError {
@@ -47,7 +47,7 @@ pub struct WaitError {
 /// Answer of `GET /containers/{id}/top`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub struct ContainerTop {
+pub struct ContainerTopResponse {
     /// One row per process.
     pub processes: Vec<Vec<String>>,
     /// Column heads.
@@ -57,7 +57,7 @@ pub struct ContainerTop {
 /// One element of `GET /containers/{id}/changes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub struct Change {
+pub struct FilesystemChange {
     /// Absolute in the container.
     pub path: String,
     /// What happened to it.
@@ -102,12 +102,12 @@ impl TryFrom<u8> for ChangeKind {
 /// What the `X-Docker-Container-Path-Stat` header holds, in base64.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct ArchiveStat {
+pub struct ContainerPathStat {
     /// Last component.
     pub name: String,
     /// Bytes.
     pub size: i64,
-    /// Go's `os.FileMode`, see [`ArchiveStat::go_mode`].
+    /// Go's `os.FileMode`, see [`ContainerPathStat::go_mode`].
     pub mode: u32,
     /// Last change.
     pub mtime: Time,
@@ -115,7 +115,7 @@ pub struct ArchiveStat {
     pub link_target: String,
 }
 
-impl ArchiveStat {
+impl ContainerPathStat {
     /// Translates `st_mode` (inode(7)) to Go's `os.FileMode` bits, which differ from the kernel's.
     pub fn go_mode(st_mode: u32) -> u32 {
         const DIR: u32 = 1 << 31;
@@ -145,7 +145,7 @@ impl ArchiveStat {
 /// Answer of `POST /containers/prune`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub struct ContainersPruneReport {
+pub struct ContainerPruneResponse {
     /// Full ids, null when none.
     pub containers_deleted: List<String>,
     /// Bytes.
@@ -158,9 +158,9 @@ mod tests {
 
     #[test]
     fn go_modes() {
-        assert_eq!(ArchiveStat::go_mode(0o040_755), 0x8000_01ed);
-        assert_eq!(ArchiveStat::go_mode(0o120_777), 0x0800_01ff);
-        assert_eq!(ArchiveStat::go_mode(0o104_755), 0x0080_01ed);
-        assert_eq!(ArchiveStat::go_mode(0o100_644), 0o644);
+        assert_eq!(ContainerPathStat::go_mode(0o040_755), 0x8000_01ed);
+        assert_eq!(ContainerPathStat::go_mode(0o120_777), 0x0800_01ff);
+        assert_eq!(ContainerPathStat::go_mode(0o104_755), 0x0080_01ed);
+        assert_eq!(ContainerPathStat::go_mode(0o100_644), 0o644);
     }
 }

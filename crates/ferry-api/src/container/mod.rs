@@ -7,12 +7,13 @@ mod life;
 mod resources;
 mod summary;
 
+pub use crate::stats::ContainerStats;
 pub use config::{ContainerConfig, ContainerCreateRequest, ContainerCreateResponse, HealthConfig};
 pub use host_config::{HostConfig, LogConfig, RestartPolicy};
 pub use inspect::{ContainerInspect, ContainerState, GraphDriver, Health, HealthcheckResult};
 pub use life::{
-    ArchiveStat, Change, ChangeKind, ContainerTop, ContainersPruneReport, UpdateRequest, UpdateResponse,
-    WaitError, WaitResponse,
+    ChangeKind, ContainerPathStat, ContainerPruneResponse, ContainerTopResponse, ContainerUpdateRequest,
+    ContainerUpdateResponse, ContainerWaitResponse, FilesystemChange, WaitError,
 };
 pub use resources::{DeviceMapping, DeviceRequest, Resources, ThrottleDevice, Ulimit, WeightDevice};
 pub use summary::{ContainerSummary, HealthSummary, Port, SummaryHostConfig, SummaryNetworkSettings};
