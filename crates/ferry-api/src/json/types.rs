@@ -34,6 +34,11 @@ impl<T> List<T> {
         self.0.get_or_insert_default()
     }
 
+    /// The elements, to change; a null list stays null.
+    pub fn get_mut_if_any(&mut self) -> &mut [T] {
+        self.0.as_deref_mut().unwrap_or_default()
+    }
+
     /// The same list, `[]` instead of null.
     #[must_use]
     pub fn or_empty(self) -> Self {
