@@ -67,9 +67,10 @@ impl Client {
         Self { stream, decoder: Decoder::new(), events: VecDeque::new(), seq: 0 }
     }
 
-    /// Connects to a running shim's [`Launch::socket`](crate::Launch::socket).
+    /// Connects to a running shim's [`Launch::socket`](crate::Launch::socket), however long its path.
     pub fn connect(path: &Path) -> io::Result<Self> {
-        UnixStream::connect(path).map(Self::new)
+        let socket = ferry_sys::socket::connect_unix(path)?;
+        Ok(Self::new(UnixStream::from(socket)))
     }
 
     /// Sends a request with its descriptors and waits for the answer.

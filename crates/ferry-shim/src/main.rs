@@ -1,1 +1,20 @@
-fn main() {}
+//! Entry point of `ferry-shim`, executed by the engine with its connection as descriptor 3.
+
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let result = ferry_shim::prepare().and_then(ferry_shim::run);
+    match result {
+        Ok(ferry_shim::Ending::Unused | ferry_shim::Ending::Finished) => ExitCode::SUCCESS,
+        // The engine got the error as an answer.
+        Ok(ferry_shim::Ending::LaunchFailed) => ExitCode::FAILURE,
+        Err(error) => {
+            // Nobody else is left to tell, and nothing if this fails too.
+            let _ = writeln!(std::io::stderr(), "ferry-shim: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

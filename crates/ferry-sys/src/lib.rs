@@ -1,10 +1,11 @@
 //! Every `unsafe` block, raw system call, ioctl and netlink byte of ferry. Wrappers here are safe to
 //! call, hold no policy and never log.
+pub mod loopback;
+pub mod mount;
 pub mod netlink;
 pub mod netns;
-pub mod socket;
-pub mod spawn;
-pub mod mount;
 pub mod process;
 pub mod seccomp;
+pub mod socket;
+pub mod spawn;
 pub mod supervisor;

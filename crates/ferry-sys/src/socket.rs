@@ -7,11 +7,15 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect, recvmsg,
+    sendmsg, socket_with,
 };
 
 /// Most descriptors one call sends or receives; below the kernel's `SCM_MAX_FD` (253).
@@ -35,7 +39,7 @@ pub fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) ->
             return Err(io::ErrorKind::InvalidInput.into());
         }
         match sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             other => return Ok(other?),
         }
     }
@@ -53,7 +57,7 @@ pub fn recv_with_fds(socket: impl AsFd, buf: &mut [u8], fds: &mut Vec<OwnedFd>) 
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received =
             match recvmsg(&socket, &mut [IoSliceMut::new(buf)], &mut control, RecvFlags::CMSG_CLOEXEC) {
-                Err(rustix::io::Errno::INTR) => continue,
+                Err(Errno::INTR) => continue,
                 other => other?,
             };
         for message in control.drain() {
@@ -66,6 +70,40 @@ pub fn recv_with_fds(socket: impl AsFd, buf: &mut [u8], fds: &mut Vec<OwnedFd>) 
         }
         return Ok(received.bytes);
     }
+}
+
+/// Binds a unix stream socket (close-on-exec, non-blocking) to `path` and listens.
+///
+/// A path too long for `sockaddr_un` is reached through its directory's descriptor.
+pub fn listen_unix(path: &Path) -> io::Result<OwnedFd> {
+    let socket = unix_socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    with_address(path, |address| bind(&socket, address))?;
+    rustix::net::listen(&socket, 128)?;
+    Ok(socket)
+}
+
+/// Connects a blocking, close-on-exec unix stream socket to `path`, however long that is.
+pub fn connect_unix(path: &Path) -> io::Result<OwnedFd> {
+    let socket = unix_socket(SocketFlags::CLOEXEC)?;
+    with_address(path, |address| connect(&socket, address))?;
+    Ok(socket)
+}
+
+fn unix_socket(flags: SocketFlags) -> io::Result<OwnedFd> {
+    Ok(socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
+}
+
+fn with_address(path: &Path, call: impl FnOnce(&SocketAddrUnix) -> rustix::io::Result<()>) -> io::Result<()> {
+    match SocketAddrUnix::new(path) {
+        Err(Errno::NAMETOOLONG) => {}
+        address => return Ok(call(&address?)?),
+    }
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let directory = open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+    Ok(call(&SocketAddrUnix::new(short)?)?)
 }
 
 #[cfg(test)]
@@ -107,6 +145,23 @@ mod tests {
         assert_eq!(fds.len(), 1);
         assert_eq!(recv_with_fds(&b, &mut buf, &mut fds).unwrap(), 3);
         assert_eq!(fds.len(), 3);
+    }
+
+    #[test]
+    fn long_paths_can_be_bound_and_connected() {
+        let base = std::env::temp_dir().join(format!("ferry-sys-socket-{}", std::process::id()));
+        let directory = base.join("x".repeat(150));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("sock");
+        let listener = listen_unix(&path).unwrap();
+        let mut client = UnixStream::from(connect_unix(&path).unwrap());
+        client.write_all(b"hi").unwrap();
+        drop(client);
+        let mut server = UnixStream::from(rustix::net::accept(&listener).unwrap());
+        let mut text = String::new();
+        server.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hi");
+        std::fs::remove_dir_all(&base).unwrap();
     }
 
     #[test]

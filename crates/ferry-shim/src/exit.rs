@@ -1,0 +1,244 @@
+//! Ended processes: collecting them, delivering what they wrote, recording how the container ended.
+//!
+//! ```text
+//! Running ── init ended ──► Ended ── output delivered, or 2 s ──► record on disk ──► Exited ── Release ──► Released
+//!                                                   └── not writable ──► Recording ──┘
+//! ```
+
+use std::os::fd::AsFd;
+
+use ferry_shim_proto::{Event, ExitRecord};
+use ferry_types::ExecId;
+use rustix::process::{WaitOptions, WaitStatus, wait};
+
+use crate::clock;
+use crate::poll::{EventFlags, Kind, Token};
+use crate::record;
+use crate::shim::Shim;
+
+/// How long an exit is kept back for clients that are slow to take the last output. They get it
+/// nevertheless, later.
+const DELIVERY_MS: u64 = 2000;
+/// How often an exit record that cannot be written is tried again.
+const RECORD_RETRY_MS: u64 = 500;
+
+/// Where the container is in its life.
+#[derive(Debug)]
+pub enum Life {
+    /// Its init process runs.
+    Running,
+    /// Init is gone; output may be on its way to clients.
+    Ended {
+        /// How it ended.
+        record: ExitRecord,
+        /// When to stop waiting for clients.
+        deadline: u64,
+    },
+    /// The record cannot be written.
+    Recording {
+        /// How it ended.
+        record: ExitRecord,
+        /// When to try again.
+        retry_at: u64,
+    },
+    /// The record is on disk and the subscribers know.
+    Exited(ExitRecord),
+    /// The engine has taken note. Only clients' last bytes may be left to deliver.
+    Released,
+}
+
+impl Life {
+    /// When [`Shim::advance`] has to look at it again.
+    pub fn deadline(&self) -> Option<u64> {
+        match self {
+            Self::Ended { deadline, .. } => Some(*deadline),
+            Self::Recording { retry_at, .. } => Some(*retry_at),
+            Self::Running | Self::Exited(_) | Self::Released => None,
+        }
+    }
+}
+
+/// An exec whose process is gone but whose exit is not announced yet.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exec.
+    pub exec: ExecId,
+    /// Its session.
+    pub session: u32,
+    /// As a shell would report it.
+    pub code: i32,
+    /// When to stop waiting for clients.
+    pub deadline: u64,
+}
+
+fn exit_code(status: WaitStatus) -> Option<i32> {
+    status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal))
+}
+
+impl Shim {
+    /// Collects all ended children, those that were left to us by their dead parents too.
+    pub(crate) fn reap(&mut self, now: u64) {
+        let mut info = [0u8; 512];
+        while matches!(rustix::io::read(&self.children, &mut info), Ok(n) if n > 0) {}
+        let mut init = None;
+        // ECHILD ends it as well.
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            let Some(code) = exit_code(status) else {
+                continue;
+            };
+            let pid = pid.as_raw_pid();
+            if pid == self.container.pid {
+                init = Some(code);
+            } else if let Some(at) = self.execs.iter().position(|e| e.pid == pid) {
+                let exec = self.execs.swap_remove(at);
+                if let Some(session) = self.sessions.get_mut(&exec.session) {
+                    session.end(&mut self.scratch);
+                }
+                self.ended.push(Ended {
+                    exec: exec.id,
+                    session: exec.session,
+                    code,
+                    deadline: now + DELIVERY_MS,
+                });
+            }
+        }
+        if let Some(code) = init
+            && matches!(self.life, Life::Running)
+        {
+            self.init_ended(code, now);
+        }
+    }
+
+    fn init_ended(&mut self, code: i32, now: u64) {
+        let finished_at = clock::now();
+        if !self.own_pid_namespace {
+            // Nothing else ends what init left behind; what cannot be killed holds up the removal
+            // of the cgroup only.
+            let _ = self.container.cgroup.kill_all();
+        }
+        if self.oom.is_some() {
+            self.take_oom();
+        } else if code == 137 {
+            // Ended before the watch was set up.
+            let kills = self.container.cgroup.stats().map(|s| s.memory.oom_kills);
+            if kills.is_ok_and(|kills| kills > 0) {
+                self.oom_happened();
+            }
+        }
+        if let Some(session) = self.sessions.get_mut(&0) {
+            session.end(&mut self.scratch);
+        }
+        self.relays.close();
+        self.life = Life::Ended {
+            record: ExitRecord {
+                code,
+                oom_killed: self.oom_killed,
+                started_at: self.started_at,
+                finished_at,
+            },
+            deadline: now + DELIVERY_MS,
+        };
+    }
+
+    /// Announces what is ready to be announced. Returns whether anything changed.
+    pub(crate) fn advance(&mut self, now: u64) -> bool {
+        let mut changed = false;
+        let mut at = 0;
+        while at < self.ended.len() {
+            let ended = &self.ended[at];
+            if self.is_delivered(ended.session) || now >= ended.deadline {
+                let Ended { exec, code, .. } = self.ended.swap_remove(at);
+                self.notify(&Event::ExecExited { exec, code });
+                changed = true;
+            } else {
+                at += 1;
+            }
+        }
+        let (execs, ended) = (&self.execs, &self.ended);
+        self.sessions.retain(|&id, session| {
+            id == 0
+                || session.has_clients()
+                || execs.iter().any(|e| e.session == id)
+                || ended.iter().any(|e| e.session == id)
+        });
+        let record = match &self.life {
+            Life::Ended { record, deadline }
+                if now >= *deadline
+                    || (self.is_delivered(0) && self.execs.is_empty() && self.ended.is_empty()) =>
+            {
+                record.clone()
+            }
+            Life::Recording { record, retry_at } if now >= *retry_at => record.clone(),
+            Life::Running
+            | Life::Ended { .. }
+            | Life::Recording { .. }
+            | Life::Exited(_)
+            | Life::Released => return changed,
+        };
+        self.record(record, now);
+        true
+    }
+
+    fn record(&mut self, record: ExitRecord, now: u64) {
+        if record::write_exit(&self.files.exit_record, &record).is_err() {
+            let retry_at = now + RECORD_RETRY_MS;
+            self.life = Life::Recording { record, retry_at };
+            return;
+        }
+        self.notify(&Event::Exited(record.clone()));
+        self.life = Life::Exited(record);
+        // After the event, so that the engine works meanwhile; it cannot get an answer to Release,
+        // and so start the container anew, before this is done.
+        self.oom = None;
+        if self.container.cgroup.remove().is_err() {
+            let _ = self.container.cgroup.kill_all();
+            let _ = self.container.cgroup.remove();
+        }
+    }
+
+    fn is_delivered(&self, session: u32) -> bool {
+        self.sessions.get(&session).is_none_or(|session| !session.has_clients())
+    }
+
+    /// Whether the shim has nothing left to do.
+    pub(crate) fn is_finished(&self) -> bool {
+        let delivered = self.sessions.values().all(|session| !session.has_clients());
+        match self.life {
+            Life::Running | Life::Ended { .. } | Life::Recording { .. } => false,
+            Life::Exited(_) => delivered && self.conns.is_empty(),
+            Life::Released => delivered && self.conns.values().all(|conn| conn.is_flushed()),
+        }
+    }
+
+    /// Begins to watch for processes killed for memory.
+    pub(crate) fn watch_oom(&mut self) {
+        if !matches!(self.life, Life::Running) {
+            return;
+        }
+        // Without a memory controller there is nothing to watch.
+        let Ok(watch) = self.container.cgroup.watch_oom() else {
+            return;
+        };
+        let token = Token::of(Kind::Oom);
+        let wanted = Some(EventFlags::IN | EventFlags::PRI);
+        if self.oom_interest.set(&self.poller, watch.fd.as_fd(), token, wanted).is_ok() {
+            self.oom = Some(watch);
+        }
+    }
+
+    /// Takes note of processes killed for memory.
+    pub(crate) fn take_oom(&mut self) {
+        let Some(watch) = &mut self.oom else { return };
+        match watch.take() {
+            Ok(0) => {}
+            Ok(_) => self.oom_happened(),
+            // A descriptor that cannot be drained would be reported for ever.
+            Err(_) => self.oom = None,
+        }
+    }
+
+    fn oom_happened(&mut self) {
+        self.oom_killed = true;
+        self.notify(&Event::Oom);
+    }
+}

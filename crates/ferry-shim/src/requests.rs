@@ -1,0 +1,244 @@
+//! What the shim does for each request of an engine.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::os::fd::{AsFd, OwnedFd};
+
+use ferry_runtime::{ExecRequest, Stdio, exec};
+use ferry_shim_proto::{Event, Exec, Reply, Request, ShimState};
+use ferry_types::ExecId;
+use oci_spec::runtime::Process;
+
+use crate::control::Conn;
+use crate::error::Error;
+use crate::exit::Life;
+use crate::record;
+use crate::shim::{ExecProcess, Shim};
+use crate::stdio::{Session, pipes, terminal};
+
+const SIGKILL: i32 = 9;
+const NOT_RUNNING: Error = Error::State("container is not running");
+
+impl Shim {
+    /// Carries out one request. `conn` is the connection it came from, at the moment not among the
+    /// shim's.
+    pub(crate) fn request(
+        &mut self,
+        conn: &mut Conn,
+        request: Request,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Reply, Error> {
+        let expected = match &request {
+            Request::Attach { .. } => 1,
+            Request::Exec(exec) => usize::from(exec.attach.is_some()),
+            Request::Launch(_)
+            | Request::Signal { .. }
+            | Request::SignalExec { .. }
+            | Request::Resize { .. }
+            | Request::Pause
+            | Request::Resume
+            | Request::State
+            | Request::Subscribe
+            | Request::Release => 0,
+        };
+        if fds.len() != expected && !matches!(request, Request::Launch(_)) {
+            let got = fds.len();
+            return Err(Error::Descriptors { expected, got });
+        }
+        let fd = fds.into_iter().next();
+        match (request, fd) {
+            (Request::Launch(_), _) => Err(Error::State("this shim has launched its container already")),
+            (Request::Exec(exec), fd) => self.exec(*exec, fd),
+            (Request::Attach { exec, streams }, Some(socket)) => {
+                self.require_running()?;
+                let session = self.session_of(exec.as_ref())?;
+                let detached = session
+                    .attach(socket, &streams)
+                    .map_err(Error::system("set up the client's connection"))?;
+                if detached {
+                    let event = Event::Detached { exec };
+                    conn.notify(&event);
+                    self.notify(&event);
+                }
+                Ok(Reply::Done)
+            }
+            (Request::Attach { .. }, None) => Err(Error::Descriptors { expected: 1, got: 0 }),
+            (Request::Signal { signal }, _) => self.signal(signal),
+            (Request::SignalExec { exec, signal }, _) => self.signal_exec(&exec, signal),
+            (Request::Resize { exec, height, width }, _) => {
+                self.require_running()?;
+                let session = self.session_of(exec.as_ref())?;
+                match session.resize(height, width) {
+                    Ok(true) => Ok(Reply::Done),
+                    Ok(false) => Err(Error::State("process has no terminal")),
+                    Err(e) => Err(Error::system("resize terminal")(e)),
+                }
+            }
+            (Request::Pause, _) => self.pause(),
+            (Request::Resume, _) => self.resume(),
+            (Request::State, _) => Ok(Reply::State(self.state())),
+            (Request::Subscribe, _) => {
+                conn.subscribed = true;
+                Ok(Reply::State(self.state()))
+            }
+            (Request::Release, _) => self.release(),
+        }
+    }
+
+    fn require_running(&self) -> Result<(), Error> {
+        match self.life {
+            Life::Running => Ok(()),
+            Life::Ended { .. } | Life::Recording { .. } | Life::Exited(_) | Life::Released => {
+                Err(NOT_RUNNING)
+            }
+        }
+    }
+
+    fn session_of(&mut self, exec: Option<&ExecId>) -> Result<&mut Session, Error> {
+        let number = match exec {
+            None => 0,
+            Some(id) => self.exec_process(id)?.session,
+        };
+        self.sessions.get_mut(&number).ok_or(NOT_RUNNING)
+    }
+
+    fn exec_process(&self, id: &ExecId) -> Result<&ExecProcess, Error> {
+        self.execs.iter().find(|exec| exec.id == *id).ok_or_else(|| Error::NoExec(id.as_str().to_owned()))
+    }
+
+    fn signal(&mut self, signal: i32) -> Result<Reply, Error> {
+        self.require_running()?;
+        send_signal(self.container.pidfd.as_fd(), signal)?;
+        if signal == SIGKILL && self.paused {
+            // A v1 freezer keeps even a killed process frozen.
+            self.resume()?;
+        }
+        Ok(Reply::Done)
+    }
+
+    fn signal_exec(&self, exec: &ExecId, signal: i32) -> Result<Reply, Error> {
+        let exec = self.exec_process(exec)?;
+        send_signal(exec.pidfd.as_fd(), signal)?;
+        Ok(Reply::Done)
+    }
+
+    fn pause(&mut self) -> Result<Reply, Error> {
+        self.require_running()?;
+        if self.paused {
+            return Err(Error::State("container is already paused"));
+        }
+        if let Err(error) = self.container.cgroup.freeze() {
+            // Half frozen is worse than not frozen.
+            let _ = self.container.cgroup.thaw();
+            return Err(error.into());
+        }
+        self.paused = true;
+        Ok(Reply::Done)
+    }
+
+    fn resume(&mut self) -> Result<Reply, Error> {
+        self.require_running()?;
+        if !self.paused {
+            return Err(Error::State("container is not paused"));
+        }
+        self.container.cgroup.thaw()?;
+        self.paused = false;
+        Ok(Reply::Done)
+    }
+
+    fn state(&self) -> ShimState {
+        ShimState {
+            pid: self.container.pid,
+            started_at: self.started_at,
+            paused: self.paused,
+            exited: match &self.life {
+                Life::Exited(record) => Some(record.clone()),
+                // Subscribers are told by the event, once the record is on disk.
+                Life::Running | Life::Ended { .. } | Life::Recording { .. } | Life::Released => None,
+            },
+            execs: self.execs.iter().map(|exec| (exec.id.clone(), exec.pid)).collect(),
+        }
+    }
+
+    fn release(&mut self) -> Result<Reply, Error> {
+        match self.life {
+            Life::Exited(_) => {}
+            Life::Released => return Ok(Reply::Done),
+            Life::Running | Life::Ended { .. } | Life::Recording { .. } => {
+                return Err(Error::State("the container's exit has not been announced"));
+            }
+        }
+        // Before the answer: from then on the paths belong to the container's next shim.
+        let files = &self.files;
+        record::remove(&files.socket).map_err(Error::file("remove", &files.socket))?;
+        record::remove(&files.pid_file).map_err(Error::file("remove", &files.pid_file))?;
+        self.listener = None;
+        self.life = Life::Released;
+        Ok(Reply::Done)
+    }
+
+    fn exec(&mut self, request: Exec, client: Option<OwnedFd>) -> Result<Reply, Error> {
+        self.require_running()?;
+        if self.paused {
+            return Err(Error::State("container is paused"));
+        }
+        if self.execs.iter().any(|exec| exec.id == request.id)
+            || self.ended.iter().any(|ended| ended.exec == request.id)
+        {
+            return Err(Error::State("exec is running already"));
+        }
+        let process = read_process(&request)?;
+        let spec = self.files.spec()?;
+        let (stdio, ends) = if process.terminal().unwrap_or(false) {
+            let size = request.console_size;
+            (Stdio::Terminal { size }, None)
+        } else {
+            let (stdio, ends) = pipes(request.open_stdin).map_err(Error::system("create pipes"))?;
+            (stdio, Some(ends))
+        };
+        let mut started = exec(ExecRequest {
+            container_pid: self.container.pid,
+            pidfd: self.container.pidfd.as_fd(),
+            cgroup: &self.container.cgroup,
+            spec: &spec,
+            process: &process,
+            stdio,
+        })?;
+        let ends = match (ends, started.console.take()) {
+            (Some(ends), _) => Ok(ends),
+            (None, Some(master)) => {
+                terminal(master, request.open_stdin).map_err(Error::system("set up terminal"))
+            }
+            (None, None) => Err(Error::State("the runtime made no terminal")),
+        };
+        let ends = ends.inspect_err(|_| {
+            // Reaped like any other child.
+            let _ = send_signal(started.pidfd.as_fd(), SIGKILL);
+        })?;
+        let number = self.next_session;
+        self.next_session += 1;
+        let pid = started.pid;
+        let mut session = Session::new(number, Some(request.id.clone()), ends, true, None);
+        if let (Some(socket), Some(streams)) = (client, &request.attach) {
+            // A client that is gone already does not keep the process from running.
+            let _ = session.attach(socket, streams);
+        }
+        self.sessions.insert(number, session);
+        self.execs.push(ExecProcess { id: request.id, session: number, pid, pidfd: started.pidfd });
+        Ok(Reply::ExecStarted { pid })
+    }
+}
+
+fn read_process(request: &Exec) -> Result<Process, Error> {
+    let file = File::open(&request.process).map_err(Error::file("open", &request.process))?;
+    serde_json::from_reader(BufReader::new(file))
+        .map_err(|source| Error::Json { path: request.process.clone(), source })
+}
+
+fn send_signal(pidfd: std::os::fd::BorrowedFd<'_>, signal: i32) -> Result<(), Error> {
+    match ferry_sys::supervisor::pidfd_send_signal(pidfd, signal) {
+        Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => Err(Error::Signal(signal)),
+        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Err(NOT_RUNNING),
+        other => other.map_err(Error::system("send signal")),
+    }
+}
