@@ -38,9 +38,14 @@ pub struct Log {
 impl Log {
     /// Opens the log for appending. A record torn by the death of an earlier writer is closed with a
     /// newline, so that it spoils itself only.
-    pub fn open(config: LogConfig) -> io::Result<Self> {
+    pub fn open(mut config: LogConfig) -> io::Result<Self> {
         let mut file = open(&config.path)?;
-        let mut size = file.metadata()?.len();
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            // Renaming or removing a device would take it from the whole host.
+            config.max_size = None;
+        }
+        let mut size = if metadata.is_file() { metadata.len() } else { 0 };
         if size > 0 {
             let mut last = [0];
             file.seek(SeekFrom::End(-1))?;
@@ -280,6 +285,26 @@ mod tests {
         let mut old = String::new();
         reader.read_to_string(&mut old).unwrap();
         assert!(old.contains("\"0\\n\""), "{old}");
+    }
+
+    #[test]
+    fn only_regular_files_are_rotated() {
+        let dir = Dir::new("device");
+        let path = dir.0.join("log");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        let mut log = Log::open(dir.config(Some(10), 1)).unwrap();
+        for _ in 0..3 {
+            log.append(Stream::Stdout, b"x\n", 1);
+        }
+        use std::os::unix::fs::FileTypeExt;
+        assert!(std::fs::metadata(&path).unwrap().file_type().is_fifo());
     }
 
     #[test]
