@@ -1,12 +1,23 @@
 //! A container from its creation to the execution of its program.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use ferry_sys::process::{Cloned, clone};
 use ferry_types::Overlay;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxResources, Spec};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
+use rustix::thread::{
+    LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
+};
 
 use crate::cgroup::Cgroup;
+use crate::channel::{Channel, Message};
+use crate::error::At;
+use crate::init::{InitContext, run_init};
+use crate::plan::Plan;
 use crate::{Error, Stage, Stdio};
 
 /// What a container is made from.
@@ -37,19 +48,166 @@ pub struct Container {
     pub console: Option<OwnedFd>,
     /// The container's control group; the caller removes it after the exit.
     pub cgroup: Cgroup,
+    channel: Option<Channel>,
 }
 
 /// Builds a container: on success its init process is set up and waits to call `execve`; on
 /// failure nothing is left of it.
 pub fn create(req: CreateRequest<'_>) -> Result<Container, Error> {
-    let _ = req;
-    Err(Error::invalid(Stage::Config, "not supported yet"))
+    let plan = Plan::new(req.id, req.bundle, req.spec, req.netns)?;
+    let linux = req.spec.linux().as_ref();
+    let group = match linux.and_then(|l| l.cgroups_path().as_ref()) {
+        Some(path) => path.clone(),
+        None => Path::new("/").join(req.id),
+    };
+    let cgroup = Cgroup::open(&group)?;
+    let resources = linux.and_then(|l| l.resources().as_ref());
+    let (ours, theirs) = Channel::pair()?;
+
+    // On v2 the process is born in its group. On v1 groups are made while it already mounts its
+    // root file system; it waits for them before it needs them.
+    let group_fd = if cgroup.is_v2() {
+        cgroup.make()?;
+        cgroup.dir_fd()?
+    } else {
+        None
+    };
+    let cloned = {
+        let _entered = plan.join_pid.as_ref().map(PidNamespace::enter).transpose()?;
+        clone(plan.clone_flags, group_fd.as_ref().map(AsFd::as_fd))
+    };
+    let cloned = match cloned {
+        Ok(cloned) => cloned,
+        Err(error) => {
+            drop(cgroup.remove());
+            return Err(Error::system(Stage::Namespaces, "clone the container's init", error));
+        }
+    };
+    let (pid, pidfd) = match cloned {
+        Cloned::Child => {
+            let channel = &theirs;
+            let (plan, cgroup, stdio) = (&plan, &cgroup, &req.stdio);
+            run_init(&InitContext { plan, overlay: req.overlay, cgroup, stdio, channel })
+        }
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(theirs);
+    let mut container = Container { pid, pidfd, console: None, cgroup, channel: Some(ours) };
+    match container.accompany(&plan, resources, group_fd.is_some()) {
+        Ok(()) => Ok(container),
+        Err(error) => {
+            container.undo();
+            Err(error)
+        }
+    }
 }
 
 impl Container {
+    /// The caller's part while init sets itself up.
+    fn accompany(
+        &mut self,
+        plan: &Plan,
+        resources: Option<&LinuxResources>,
+        in_group: bool,
+    ) -> Result<(), Error> {
+        let channel = self.channel()?;
+        if let Some(score) = plan.process.oom_score_adj {
+            set_oom_score_adj(self.pid, score)?;
+        }
+        if !in_group {
+            self.cgroup.make()?;
+        }
+        if let Some(resources) = resources {
+            self.cgroup.apply(resources)?;
+        }
+        if !in_group {
+            self.cgroup.add(self.pid)?;
+        }
+        // A child that failed meanwhile has closed its end; its report is waiting to be read.
+        drop(channel.send(&Message::Grouped, &[]));
+        let fds = channel.expect(|m| matches!(m, Message::Ready))?;
+        self.console = fds.into_iter().next();
+        Ok(())
+    }
+
+    fn channel(&self) -> Result<&Channel, Error> {
+        self.channel.as_ref().ok_or_else(|| Error::invalid(Stage::Exec, "container was started before"))
+    }
+
     /// Lets init execute the user's program. Returns once `execve` succeeded, or with its error,
     /// after which init is reaped and everything undone.
     pub fn start(&mut self) -> Result<(), Error> {
-        Err(Error::invalid(Stage::Exec, "not supported yet"))
+        let result = start_and_wait(self.channel()?);
+        self.channel = None;
+        if result.is_err() {
+            self.undo();
+        }
+        result
+    }
+
+    /// Kills and reaps init and removes the group.
+    fn undo(&mut self) {
+        kill_and_reap(self.pid, self.pidfd.as_fd());
+        // The first error is the one to report, and it is on its way already.
+        drop(self.cgroup.kill_all());
+        drop(self.cgroup.remove());
+    }
+}
+
+/// Sends the start and waits for the channel to close, which `execve` does.
+pub(crate) fn start_and_wait(channel: &Channel) -> Result<(), Error> {
+    channel.send(&Message::Start, &[])?;
+    match channel.recv()? {
+        None => Ok(()),
+        Some((Message::Failed(error), _)) => Err(error),
+        Some(_) => Err(Error::system(Stage::Channel, "wait for execve", Errno::BADMSG)),
+    }
+}
+
+pub(crate) fn kill_and_reap(pid: i32, pidfd: BorrowedFd<'_>) {
+    // A process that is gone already needs no signal, one that was reaped already no wait.
+    let _ = pidfd_send_signal(pidfd, Signal::KILL);
+    while let Err(Errno::INTR) = waitpid(Pid::from_raw(pid), WaitOptions::empty()) {}
+}
+
+pub(crate) fn set_oom_score_adj(pid: i32, score: i32) -> Result<(), Error> {
+    match std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(Error::invalid(
+            Stage::Settings,
+            format!("set oom_score_adj to {score}: lowering it needs CAP_SYS_RESOURCE: permission denied"),
+        )),
+        Err(error) => Err(Error::system(Stage::Settings, format!("set oom_score_adj to {score}"), error)),
+    }
+}
+
+/// While it lives, children of this process are born in another pid namespace.
+pub(crate) struct PidNamespace {
+    own: OwnedFd,
+}
+
+impl PidNamespace {
+    /// `target`: a pid namespace, or the pidfd of a process in it.
+    pub fn enter(target: &OwnedFd) -> Result<PidNamespace, Error> {
+        Self::enter_with(|| move_into_link_name_space(target.as_fd(), Some(LinkNameSpaceType::ProcessID)))
+    }
+
+    /// The pid namespace of a process.
+    pub fn enter_of(pidfd: BorrowedFd<'_>) -> Result<PidNamespace, Error> {
+        Self::enter_with(|| move_into_thread_name_spaces(pidfd, ThreadNameSpaceType::PROCESS_ID))
+    }
+
+    fn enter_with(join: impl FnOnce() -> Result<(), Errno>) -> Result<PidNamespace, Error> {
+        let own = open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .at(Stage::Namespaces, || "open the own pid namespace".to_owned())?;
+        join().at(Stage::Namespaces, || "join the pid namespace".to_owned())?;
+        Ok(PidNamespace { own })
+    }
+}
+
+impl Drop for PidNamespace {
+    fn drop(&mut self) {
+        // Returning to the own namespace cannot be refused to one who was allowed to leave it.
+        let _ = move_into_link_name_space(self.own.as_fd(), Some(LinkNameSpaceType::ProcessID));
     }
 }

@@ -1,10 +1,19 @@
 //! Further processes in a running container.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use oci_spec::runtime::{Process, Spec};
+use ferry_sys::process::{Cloned, clone};
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::cgroup::Cgroup;
+use crate::channel::{Channel, Message};
+use crate::console::Console;
+use crate::container::{PidNamespace, kill_and_reap, set_oom_score_adj, start_and_wait};
+use crate::error::At;
+use crate::init::{become_program, finish, prologue};
+use crate::plan::ProcessPlan;
 use crate::{Error, Stage, Stdio};
 
 /// What to run, and where.
@@ -38,6 +47,87 @@ pub struct ExecProcess {
 /// Runs a process in all namespaces and the control group of a container. Returns once its
 /// `execve` succeeded; on failure the process is reaped.
 pub fn exec(req: ExecRequest<'_>) -> Result<ExecProcess, Error> {
-    let _ = req;
-    Err(Error::invalid(Stage::Exec, "not supported yet"))
+    let plan = ProcessPlan::new(req.process, req.spec)?;
+    let namespaces = namespaces_of(req.spec);
+    let (ours, theirs) = Channel::pair()?;
+    let group_fd = if req.cgroup.is_v2() { req.cgroup.dir_fd()? } else { None };
+    let cloned = {
+        let _entered = PidNamespace::enter_of(req.pidfd)?;
+        clone(0, group_fd.as_ref().map(AsFd::as_fd))
+    };
+    let (pid, pidfd) = match cloned.at(Stage::Namespaces, || "clone".to_owned())? {
+        Cloned::Child => run_exec(&req, &plan, namespaces, &theirs),
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(theirs);
+    match accompany(&req, &plan, pid, &ours, group_fd.is_some()) {
+        Ok(console) => Ok(ExecProcess { pid, pidfd, console }),
+        Err(error) => {
+            kill_and_reap(pid, pidfd.as_fd());
+            Err(error)
+        }
+    }
+}
+
+fn accompany(
+    req: &ExecRequest<'_>,
+    plan: &ProcessPlan,
+    pid: i32,
+    channel: &Channel,
+    in_group: bool,
+) -> Result<Option<OwnedFd>, Error> {
+    if !in_group {
+        req.cgroup.add(pid)?;
+    }
+    if let Some(score) = plan.oom_score_adj {
+        set_oom_score_adj(pid, score)?;
+    }
+    let fds = channel.expect(|m| matches!(m, Message::Ready))?;
+    start_and_wait(channel)?;
+    Ok(fds.into_iter().next())
+}
+
+/// The child's side. Never returns.
+fn run_exec(
+    req: &ExecRequest<'_>,
+    plan: &ProcessPlan,
+    namespaces: ThreadNameSpaceType,
+    channel: &Channel,
+) -> ! {
+    let joined = || {
+        prologue(plan, &req.container_pid.to_string())?;
+        move_into_thread_name_spaces(req.pidfd, namespaces)
+            .at(Stage::Namespaces, || "join the container's namespaces".to_owned())?;
+        rustix::process::umask(Mode::empty());
+        match &req.stdio {
+            Stdio::Terminal { size } => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let root = open("/", flags, Mode::empty()).at(Stage::Stdio, || "open /".to_owned())?;
+                Console::open(root.as_fd(), *size).map(Some)
+            }
+            Stdio::Inherit | Stdio::Fds { .. } => Ok(None),
+        }
+    };
+    match joined() {
+        Ok(console) => finish(channel, become_program(plan, channel, &req.stdio, console)),
+        Err(error) => finish(channel, Err((error, None))),
+    }
+}
+
+/// Every kind of namespace the container may have to itself; joining one that is shared with the
+/// host changes nothing, except for user namespaces, where joining the own one is refused.
+fn namespaces_of(spec: &Spec) -> ThreadNameSpaceType {
+    let mut all = ThreadNameSpaceType::MOUNT
+        | ThreadNameSpaceType::NETWORK
+        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+        | ThreadNameSpaceType::CONTROL_GROUP;
+    for ns in spec.linux().iter().flat_map(|l| l.namespaces().iter().flatten()) {
+        match ns.typ() {
+            LinuxNamespaceType::User => all |= ThreadNameSpaceType::USER,
+            LinuxNamespaceType::Time => all |= ThreadNameSpaceType::TIME,
+            _ => {}
+        }
+    }
+    all
 }

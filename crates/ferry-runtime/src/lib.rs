@@ -10,11 +10,24 @@
 #![forbid(unsafe_code)]
 
 pub mod cgroup;
+mod channel;
+mod command;
+mod confined;
+mod console;
 mod container;
+mod credentials;
+mod devices;
 mod error;
 mod exec;
+mod init;
+mod mounts;
+mod options;
+mod overlay;
+mod plan;
+mod rootfs;
 pub mod seccomp;
 mod stdio;
+mod sysctl;
 
 pub use container::{Container, CreateRequest, create};
 pub use error::{Error, Stage};

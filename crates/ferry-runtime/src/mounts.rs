@@ -1,0 +1,169 @@
+//! The mounts of an OCI config, made beneath the root by descriptors: each is built detached, given
+//! its attributes, and attached to a target resolved inside the root.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use ferry_sys::mount::{ATTR_RDONLY, MountAttr, mount_setattr};
+use rustix::fs::{CWD, Mode, StatVfsMountFlags, fstatvfs, mkdirat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, mount_remount, move_mount,
+    open_tree,
+};
+
+use crate::cgroup::Cgroup;
+use crate::confined::{Missing, is_dir, open_in_root};
+use crate::error::At;
+use crate::options::{Attributes, MountOptions};
+use crate::plan::{MountKind, MountPlan};
+use crate::{Error, Stage};
+
+const AT_BOTH: MoveMountFlags =
+    MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH.union(MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH);
+
+/// A detached clone of the mount at `dir`/`path` (of `dir` itself when empty), rooted there.
+pub(crate) fn clone_tree(dir: BorrowedFd<'_>, path: &Path, recursive: bool) -> Result<OwnedFd, Errno> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    if path.as_os_str().is_empty() {
+        flags |= OpenTreeFlags::AT_EMPTY_PATH;
+    }
+    open_tree(dir, path, flags)
+}
+
+/// An empty read-only directory that is its own file system, detached.
+pub(crate) fn empty_dir() -> Result<OwnedFd, Errno> {
+    let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(fs.as_fd(), "nr_blocks", "1")?;
+    fsconfig_set_string(fs.as_fd(), "nr_inodes", "1")?;
+    fsconfig_create(fs.as_fd())?;
+    fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
+}
+
+/// Changes attributes of a mount. Before Linux 5.12, which lacks mount_setattr, `fd` must be the root
+/// of an attached mount, and /proc the host's.
+pub(crate) fn set_attributes(
+    fd: BorrowedFd<'_>,
+    path: impl AsRef<Path>,
+    recursive: bool,
+    attributes: Attributes,
+) -> Result<(), Errno> {
+    let attr = MountAttr { set: attributes.set, clear: attributes.clear, ..MountAttr::default() };
+    match mount_setattr(fd, recursive, &attr) {
+        Ok(()) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(Errno::NOSYS.raw_os_error()) && !recursive => {
+            remount(fd, path.as_ref(), attributes)
+        }
+        Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+    }
+}
+
+/// The old way. Flags the mount has already are repeated: leaving a locked one out is refused.
+fn remount(fd: BorrowedFd<'_>, path: &Path, attributes: Attributes) -> Result<(), Errno> {
+    let mut flags = MountFlags::BIND;
+    let now = fstatvfs(fd)?.f_flag;
+    for (bit, have, flag) in [
+        (ATTR_RDONLY, StatVfsMountFlags::RDONLY, MountFlags::RDONLY),
+        (ferry_sys::mount::ATTR_NOSUID, StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+        (ferry_sys::mount::ATTR_NODEV, StatVfsMountFlags::NODEV, MountFlags::NODEV),
+        (ferry_sys::mount::ATTR_NOEXEC, StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+        (ferry_sys::mount::ATTR_NOATIME, StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
+        (ferry_sys::mount::ATTR_NODIRATIME, StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
+    ] {
+        if attributes.set & bit != 0 || (now.contains(have) && attributes.clear & bit == 0) {
+            flags |= flag;
+        }
+    }
+    mount_remount(path, flags, c"")
+}
+
+/// Makes one mount of the config.
+pub(crate) fn make(
+    root: BorrowedFd<'_>,
+    plan: &MountPlan,
+    cgroup: &Cgroup,
+    cgroupns: bool,
+) -> Result<(), Error> {
+    match &plan.kind {
+        MountKind::Bind { source } => bind(root, plan, source),
+        MountKind::Cgroup => crate::cgroup::mount_view(root, plan, cgroup, cgroupns),
+        MountKind::Fs { fstype, source } => {
+            let at = || format!("mount {fstype} on {}", plan.destination.display());
+            let target = open_in_root(root, &plan.destination, Missing::MakeDir).at(Stage::Rootfs, at)?;
+            if fstype == "proc" || fstype == "sysfs" {
+                let real = is_dir(&target).at(Stage::Rootfs, at)?;
+                if !real {
+                    return Err(Error::invalid(Stage::Rootfs, at() + ": not a directory"));
+                }
+            }
+            let tree = file_system(fstype, source, &plan.options).at(Stage::Rootfs, at)?;
+            move_mount(tree.as_fd(), "", target.as_fd(), "", AT_BOTH).at(Stage::Rootfs, at)?;
+            after_attach(tree.as_fd(), root, plan)
+        }
+    }
+}
+
+/// A new instance of a file system, detached.
+pub(crate) fn file_system(fstype: &str, source: &str, options: &MountOptions) -> Result<OwnedFd, Errno> {
+    let fs = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    if source != fstype {
+        fsconfig_set_string(fs.as_fd(), "source", source)?;
+    }
+    for flag in &options.flags {
+        fsconfig_set_flag(fs.as_fd(), *flag)?;
+    }
+    for option in &options.data {
+        match option.split_once('=') {
+            Some((key, value)) => fsconfig_set_string(fs.as_fd(), key, value)?,
+            None => fsconfig_set_flag(fs.as_fd(), option.as_str())?,
+        }
+    }
+    fsconfig_create(fs.as_fd())?;
+    let attributes = MountAttrFlags::from_bits_retain(options.attributes.set as u32);
+    fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+fn bind(root: BorrowedFd<'_>, plan: &MountPlan, source: &Path) -> Result<(), Error> {
+    let at = || format!("bind {} to {}", source.display(), plan.destination.display());
+    let tree = clone_tree(CWD, source, plan.options.recursive).at(Stage::Rootfs, at)?;
+    let missing = if is_dir(&tree).at(Stage::Rootfs, at)? { Missing::MakeDir } else { Missing::MakeFile };
+    let target = open_in_root(root, &plan.destination, missing).at(Stage::Rootfs, at)?;
+    move_mount(tree.as_fd(), "", target.as_fd(), "", AT_BOTH).at(Stage::Rootfs, at)?;
+    if !plan.options.attributes.is_empty() {
+        let path = proc_path(tree.as_fd());
+        set_attributes(tree.as_fd(), path, false, plan.options.attributes).at(Stage::Rootfs, at)?;
+    }
+    after_attach(tree.as_fd(), root, plan)
+}
+
+/// Recursive attributes and propagation, which need the mount in place.
+fn after_attach(tree: BorrowedFd<'_>, _root: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Error> {
+    let at = || format!("set the options of {}", plan.destination.display());
+    if !plan.options.recursive_attributes.is_empty() {
+        set_attributes(tree, proc_path(tree), true, plan.options.recursive_attributes)
+            .at(Stage::Rootfs, at)?;
+    }
+    for &flags in &plan.options.propagation {
+        mount_change(proc_path(tree), flags).at(Stage::Rootfs, at)?;
+    }
+    Ok(())
+}
+
+/// A path that names what `fd` refers to, for calls that take no descriptor. Before pivot_root only,
+/// where /proc is the host's.
+fn proc_path(fd: BorrowedFd<'_>) -> String {
+    use std::os::fd::AsRawFd;
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// Makes a directory, or takes the one that is there.
+pub(crate) fn ensure_dir(dir: impl AsFd, name: &str) -> Result<(), Errno> {
+    match mkdirat(dir, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
