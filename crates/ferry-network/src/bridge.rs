@@ -1,19 +1,44 @@
 //! One bridge with its endpoints.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use ferry_sys::netlink::route::{self, LinkRef, PortChange};
+use ferry_sys::netlink::{Batch, NetlinkError};
+use ferry_types::EndpointId;
 use ipnet::Ipv4Net;
 
+use crate::attach::Attaching;
 use crate::config::BridgeConfig;
+use crate::device::{self, Device};
 use crate::endpoint::{AdoptReport, Endpoint, EndpointRecord, EndpointRequest};
 use crate::error::{NetworkError, ReleaseError};
-use crate::stack::NetworkStack;
+use crate::ipam::Ipam;
+use crate::rules::{self, BridgeRules};
+use crate::sandbox::{Plug, Pool, is_veth_name};
+use crate::stack::{Inner, NetworkStack};
+use crate::table::Elements;
+use crate::worker::Job;
+
+/// `BR_STATE_DISABLED` (`linux/if_bridge.h`).
+const PORT_DISABLED: u8 = 0;
 
 /// One bridge. `&self` everywhere: share it behind an `Arc`. Dropping it leaves everything in place.
+#[derive(Debug)]
 pub struct BridgeNetwork {
-    stack: NetworkStack,
-    config: BridgeConfig,
-    subnet: Ipv4Net,
+    pub(crate) stack: Arc<Inner>,
+    pub(crate) config: BridgeConfig,
+    pub(crate) device: Device,
+    state: Mutex<State>,
+    pool: OnceLock<Arc<Pool>>,
+}
+
+/// Who has which address; never locked across a system call.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) ipam: Ipam,
+    pub(crate) endpoints: HashMap<EndpointId, EndpointRecord>,
 }
 
 impl BridgeNetwork {
@@ -22,8 +47,26 @@ impl BridgeNetwork {
     /// # Errors
     /// When the name belongs to another kind of device, the subnet overlaps a host route, or the kernel refuses.
     pub fn open(stack: &NetworkStack, config: BridgeConfig) -> Result<Self, NetworkError> {
-        let subnet = config.bip.ok_or(NetworkError::PoolsExhausted)?;
-        Ok(Self { stack: stack.clone(), config, subnet })
+        device::validate(&config)?;
+        let stack = Arc::clone(&stack.inner);
+        let device = device::open(&mut stack.route(), &config)?;
+        let subnet = device.address.trunc();
+        let rules = BridgeRules {
+            device: config.device.clone(),
+            subnet,
+            icc: config.icc,
+            masquerade: config.masquerade,
+        };
+        if let Err(error) = stack.table().add_bridge(rules) {
+            if device.created {
+                // The first error is what the caller needs to know.
+                let _ = device::delete(&mut stack.route(), &config);
+            }
+            return Err(kernel("write nft rules for", &config.device)(error));
+        }
+        let ipam = Ipam::new(subnet, config.ip_range.unwrap_or(subnet), device.address.addr());
+        let state = Mutex::new(State { ipam, endpoints: HashMap::new() });
+        Ok(Self { stack, config, device, state, pool: OnceLock::new() })
     }
 
     /// The settings it was opened with.
@@ -33,31 +76,66 @@ impl BridgeNetwork {
 
     /// The subnet in force.
     pub fn subnet(&self) -> Ipv4Net {
-        self.subnet.trunc()
+        self.device.address.trunc()
     }
 
     /// The bridge's own address, the containers' gateway.
     pub fn gateway(&self) -> Ipv4Addr {
-        self.subnet.addr()
+        self.device.address.addr()
     }
 
-    /// Gives a container that is about to start its namespace, address and published ports. On an error nothing is left.
+    /// Gives a container that is about to start its namespace, address and published ports. On an
+    /// error nothing is left.
     ///
     /// # Errors
     /// See [`NetworkError`].
     pub fn attach(&self, request: &EndpointRequest) -> Result<Endpoint, NetworkError> {
-        drop(request.name.as_str());
-        Err(NetworkError::Unsupported("attach"))
+        Attaching::new(self, request).run()
     }
 
-    /// Takes an endpoint back: unpublishes, frees the address, deletes the host veth in the background. Idempotent: a
-    /// record that is not attached (any more) is no error.
+    /// Takes an endpoint back: unpublishes, cuts the host veth off, frees the address. The veth itself goes with the
+    /// namespace, or by the background worker. Idempotent: a record that is not attached (any more) is no error.
     ///
     /// # Errors
     /// All that went wrong; what could be released is.
     pub fn release(&self, record: &EndpointRecord) -> Result<(), ReleaseError> {
-        drop(record.host_veth.as_str());
-        Ok(())
+        let Some(record) = self.state().endpoints.remove(&record.endpoint) else { return Ok(()) };
+        let errors = self.take_down(&record);
+        self.state().ipam.free(record.ipv4);
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(ReleaseError { endpoint: record.endpoint, errors }),
+        }
+    }
+
+    /// Everything of `release` outside this process's memory; goes on after an error.
+    pub(crate) fn take_down(&self, record: &EndpointRecord) -> Vec<NetworkError> {
+        let mut errors = Vec::new();
+        let elements = elements(record);
+        if let Err(error) = self.stack.table().unpublish(&elements) {
+            errors.push(kernel("unpublish ports of", record.endpoint.as_str())(error));
+        }
+        if let Err(error) = self.cut_off(record) {
+            errors.push(kernel("cut off", &record.host_veth)(error));
+        }
+        self.stack.ports.release(&record.endpoint, &record.published);
+        self.stack.worker.queue(Job::DropUdpFlows {
+            container: record.ipv4,
+            ports: record.published.clone(),
+            published: false,
+        });
+        self.stack.worker.queue(Job::ReapVeth { index: record.host_ifindex, name: record.host_veth.clone() });
+        errors
+    }
+
+    /// From here on no frame passes the veth, and neither bridge nor host remember who had the address.
+    fn cut_off(&self, record: &EndpointRecord) -> Result<(), NetlinkError> {
+        let mut batch = Batch::new();
+        let port = PortChange { state: Some(PORT_DISABLED), flush: true, ..PortChange::default() };
+        route::set_port(&mut batch, LinkRef::Index(record.host_ifindex), &port);
+        route::delete_neighbour(&mut batch, self.device.index, record.ipv4);
+        // The namespace is often gone already, and with it the veth.
+        self.stack.route().execute_lenient(batch, &|_, _| true)
     }
 
     /// After a restart: takes over the endpoints of the containers that still run, puts missing
@@ -66,19 +144,99 @@ impl BridgeNetwork {
     /// # Errors
     /// When netlink refuses.
     pub fn adopt(&self, records: &[EndpointRecord]) -> Result<AdoptReport, NetworkError> {
-        Ok(AdoptReport { adopted: records.len(), ..AdoptReport::default() })
+        let fail = |action| kernel(action, &self.config.device);
+        let mut report = AdoptReport::default();
+        let links = route::links(&mut self.stack.route()).map_err(fail("list ports of"))?;
+        let ours = |l: &&route::Link| l.master == Some(self.device.index) && l.kind == "veth";
+        let ports: HashMap<u32, &str> =
+            links.iter().filter(ours).map(|l| (l.index, l.name.as_str())).collect();
+
+        let records: Vec<&EndpointRecord> =
+            records.iter().filter(|r| r.bridge == self.config.device).collect();
+        let mut state = self.state();
+        for record in &records {
+            if state.endpoints.contains_key(&record.endpoint) {
+                continue;
+            }
+            if state.ipam.take(record.ipv4).is_err() {
+                report.conflicting.push(record.endpoint.clone());
+                continue;
+            }
+            state.endpoints.insert(record.endpoint.clone(), (*record).clone());
+            self.stack.ports.adopt(&record.endpoint, &record.published);
+            report.adopted += 1;
+            if ports.get(&record.host_ifindex) != Some(&record.host_veth.as_str()) {
+                report.without_veth.push(record.endpoint.clone());
+            }
+        }
+        let wanted: Elements = state.endpoints.values().flat_map(elements).collect();
+        let known: Vec<u32> = state.endpoints.values().map(|r| r.host_ifindex).collect();
+        drop(state);
+
+        let changed = self.stack.table().reconcile(self.subnet(), &wanted);
+        let changed = changed.map_err(fail("publish ports on"))?;
+        report.republished = changed.added;
+        report.stray_ports = changed.removed;
+        if self.pool.get().is_none() {
+            for (index, name) in ports.into_iter().filter(|(i, n)| !known.contains(i) && is_veth_name(n)) {
+                report.stray_veths += 1;
+                self.stack.worker.queue(Job::ReapVeth { index, name: name.to_owned() });
+            }
+        }
+        self.pool();
+        Ok(report)
     }
 
-    /// Waits until the background work queued so far (deleting veths, dropping conntrack entries) is done.
+    /// Waits until the background work queued so far (deleting veths, dropping UDP flows) is done.
     pub fn flush(&self) {
-        drop(self.stack.inner.config.table_name.as_str());
+        self.stack.worker.flush();
     }
 
-    /// Deletes the bridge, its veths and rules.
+    /// Deletes the bridge, its veths and rules. Endpoints that are still attached lose their network.
     ///
     /// # Errors
     /// When netlink refuses.
     pub fn destroy(self) -> Result<(), NetworkError> {
-        Ok(())
+        if let Some(pool) = self.pool.get() {
+            pool.close();
+        }
+        let fail = |action| kernel(action, &self.config.device);
+        let records: Vec<EndpointRecord> = self.state().endpoints.drain().map(|(_, r)| r).collect();
+        let mut errors: Vec<NetworkError> = records.iter().flat_map(|r| self.take_down(r)).collect();
+        self.stack.worker.flush();
+        errors.extend(device::delete(&mut self.stack.route(), &self.config).err());
+        errors.extend(
+            self.stack.table().remove_bridge(&self.config.device).map_err(fail("remove rules of")).err(),
+        );
+        errors.into_iter().next().map_or(Ok(()), Err)
     }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        self.pool.get_or_init(|| {
+            let plug = Plug { bridge: self.device.index, mtu: self.config.mtu, isolated: !self.config.icc };
+            self.stack.maker.add(plug, self.stack.config.pool_size)
+        })
+    }
+}
+
+impl Drop for BridgeNetwork {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.get() {
+            pool.close();
+        }
+    }
+}
+
+/// The map elements of an endpoint.
+pub(crate) fn elements(record: &EndpointRecord) -> Elements {
+    record.published.iter().filter_map(|p| rules::element(p, record.ipv4)).collect()
+}
+
+pub(crate) fn kernel(action: &'static str, object: &str) -> impl Fn(NetlinkError) -> NetworkError + use<> {
+    let object = object.to_owned();
+    move |e| NetworkError::Kernel { action, object: object.clone(), source: e.into() }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ferry_types::NetworkId;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{Ipv4Net, Ipv6Net};
 
 /// Settings of one engine's share of the host's network.
 #[derive(Debug, Clone)]
@@ -72,9 +72,4 @@ fn default_pools() -> Vec<Ipv4Net> {
     let wide = (17..=31).filter_map(|n| Ipv4Net::new([172, n, 0, 0].into(), 16).ok());
     let narrow = (0..16).filter_map(|n| Ipv4Net::new([192, 168, n * 16, 0].into(), 20).ok());
     wide.chain(narrow).collect()
-}
-
-/// Whether two networks share an address; of different families never.
-pub(crate) fn overlaps(a: &IpNet, b: &IpNet) -> bool {
-    a.contains(b) || b.contains(a)
 }

@@ -1,6 +1,6 @@
 //! A container's membership in a network: what is asked, what is given, what is recorded.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use ferry_types::net::{Protocol, PublishRequest, PublishedPort};
@@ -92,10 +92,6 @@ impl EndpointRecord {
         let [a, b, c, d, e, f] = self.mac;
         format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
     }
-
-    pub(crate) fn target(&self, port: u16) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(self.ipv4), port)
-    }
 }
 
 /// What `adopt` found and did.
@@ -111,6 +107,8 @@ pub struct AdoptReport {
     pub stray_veths: usize,
     /// Endpoints whose host veth is gone: their container has no network left.
     pub without_veth: Vec<EndpointId>,
+    /// Endpoints not taken over because their address is outside the subnet or already another's.
+    pub conflicting: Vec<EndpointId>,
 }
 
 /// Counters of one interface, as in `/proc/PID/net/dev`.

@@ -9,11 +9,23 @@
 
 #![forbid(unsafe_code)]
 
+mod attach;
 mod bridge;
 mod config;
+mod device;
 mod endpoint;
 mod error;
+mod fault;
+mod ipam;
+mod ports;
+mod rules;
+mod sandbox;
 mod stack;
+mod table;
+#[cfg(test)]
+mod tests;
+mod watch;
+mod worker;
 
 pub use bridge::BridgeNetwork;
 pub use config::{BridgeConfig, StackConfig};
@@ -21,5 +33,5 @@ pub use endpoint::{
     AdoptReport, Endpoint, EndpointRecord, EndpointRequest, InterfaceCounters, RelaySocket, Sandbox,
     interface_counters,
 };
-pub use error::{NetworkError, ReleaseError};
+pub use error::{NetworkError, PortError, ReleaseError};
 pub use stack::NetworkStack;

@@ -1,28 +1,75 @@
-//! One engine's share of the host's network.
+//! One engine's share of the host's network: the nft table, host ports, and the background threads.
 
-use std::sync::Arc;
+use std::fs;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ferry_sys::netlink::{Protocol, Socket};
 
 use crate::config::StackConfig;
 use crate::endpoint::Sandbox;
 use crate::error::NetworkError;
+use crate::fault::Faults;
+use crate::ports::Ports;
+use crate::sandbox::{self, Maker};
+use crate::table::Table;
+use crate::watch::Watcher;
+use crate::worker::Worker;
 
-/// One engine's nft table and background threads. Cheap to clone; the threads end with the last clone.
-#[derive(Clone)]
+/// One engine's nft table and background threads. Cheap to clone; the threads end with the last clone,
+/// tables, bridges and running containers' endpoints stay.
+#[derive(Debug, Clone)]
 pub struct NetworkStack {
     pub(crate) inner: Arc<Inner>,
 }
 
+#[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) config: StackConfig,
+    pub(crate) table: Arc<Mutex<Table>>,
+    /// rtnetlink in the host's namespace.
+    pub(crate) route: Mutex<Socket>,
+    pub(crate) ports: Ports,
+    pub(crate) worker: Worker,
+    pub(crate) maker: Maker,
+    pub(crate) faults: Faults,
+    watcher: Mutex<Option<Watcher>>,
 }
 
 impl NetworkStack {
-    /// Opens the sockets and creates or adopts the table.
+    /// Opens sockets and starts the threads in the network namespace of the calling thread. The table
+    /// is made with the first bridge.
     ///
     /// # Errors
     /// When netlink refuses, e.g. for lack of CAP_NET_ADMIN.
     pub fn open(config: StackConfig) -> Result<Self, NetworkError> {
-        Ok(Self { inner: Arc::new(Inner { config }) })
+        let failed = |action| {
+            let object = config.table_name.clone();
+            move |source| NetworkError::Kernel { action, object, source }
+        };
+        if config.table_name.is_empty() || config.table_name.len() > 255 {
+            return Err(NetworkError::InvalidConfig {
+                bridge: config.table_name.clone(),
+                reason: "the nft table needs a name of 1 to 255 bytes".to_owned(),
+            });
+        }
+        let table = Table::open(&config.table_name).map_err(failed("open nf_tables for"))?;
+        let table = Arc::new(Mutex::new(table));
+        let route = Socket::open(Protocol::Route).map_err(failed("open rtnetlink for"))?;
+        let worker = Worker::start().map_err(failed("start the network worker of"))?;
+        let maker = Maker::start().map_err(failed("start the sandbox maker of"))?;
+        let watcher = Watcher::start(config.table_name.clone(), Arc::clone(&table))
+            .map_err(failed("start the ruleset watcher of"))?;
+        let inner = Inner {
+            config,
+            table,
+            route: Mutex::new(route),
+            ports: Ports::new(ephemeral_range()),
+            worker,
+            maker,
+            faults: Faults::default(),
+            watcher: Mutex::new(Some(watcher)),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// A namespace with nothing but `lo`, up (`--network none`).
@@ -30,7 +77,7 @@ impl NetworkStack {
     /// # Errors
     /// When the kernel has no room for another namespace.
     pub fn isolated_sandbox(&self) -> Result<Sandbox, NetworkError> {
-        Err(NetworkError::Unsupported("an isolated sandbox"))
+        sandbox::isolated()
     }
 
     /// Deletes the table. Bridges are to be destroyed first.
@@ -38,7 +85,32 @@ impl NetworkStack {
     /// # Errors
     /// When netlink refuses.
     pub fn destroy(self) -> Result<(), NetworkError> {
-        drop(self.inner.config.table_name.as_str());
-        Ok(())
+        drop(self.inner.watcher.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.inner.table().destroy().map_err(|e| NetworkError::Kernel {
+            action: "delete nft table",
+            object: self.inner.config.table_name.clone(),
+            source: e.into(),
+        })
+    }
+}
+
+impl Inner {
+    /// Each holder leaves the table consistent at every point where it could panic.
+    pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn route(&self) -> MutexGuard<'_, Socket> {
+        self.route.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `net.ipv4.ip_local_port_range` (ip(7)), or its default.
+fn ephemeral_range() -> (u16, u16) {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut numbers = text.split_ascii_whitespace().map_while(|n| n.parse().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(first), Some(last)) if 0 < first && first <= last => (first, last),
+        _ => (32768, 60999),
     }
 }

@@ -156,6 +156,7 @@ pub(crate) struct Received<'a> {
     pub(crate) kind: u16,
     pub(crate) flags: u16,
     pub(crate) seq: u32,
+    pub(crate) port: u32,
     pub(crate) payload: &'a [u8],
 }
 
@@ -169,6 +170,7 @@ pub(crate) fn split_message(bytes: &[u8]) -> Option<(Received<'_>, &[u8])> {
         kind: u16_at(bytes, 4)?,
         flags: u16_at(bytes, 6)?,
         seq: u32_at(bytes, 8)?,
+        port: u32_at(bytes, 12)?,
         payload: &bytes[HEADER..len],
     };
     Some((message, bytes.get(len.next_multiple_of(4)..).unwrap_or_default()))

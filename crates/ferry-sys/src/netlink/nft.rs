@@ -24,7 +24,6 @@ const DELSET: u16 = SUBSYSTEM << 8 | 11;
 const NEWSETELEM: u16 = SUBSYSTEM << 8 | 12;
 const GETSETELEM: u16 = SUBSYSTEM << 8 | 13;
 const DELSETELEM: u16 = SUBSYSTEM << 8 | 14;
-const NEWGEN: u16 = SUBSYSTEM << 8 | 15;
 
 const NFPROTO_UNSPEC: u8 = 0;
 const NFPROTO_IPV4: u8 = 2;
@@ -267,34 +266,10 @@ fn element(bytes: &[u8]) -> Option<Element> {
     })
 }
 
-/// What a notification says about a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// The table, one of its chains, rules or maps was deleted.
-    Removed,
-    /// A transaction is complete, made by the process with this pid.
-    Committed {
-        /// Process id in the listener's view, 0 when unknown.
-        pid: u32,
-    },
-    /// Anything else, or another table.
-    Other,
-}
-
-/// Classifies a notification with respect to `table`.
-pub fn classify(kind: u16, payload: &[u8], table: &str) -> Change {
-    let attrs = Attributes::after(payload, GENMSG);
-    match kind {
-        DELTABLE | DELCHAIN | DELRULE | DELSET => {
-            let ours =
-                payload.first() == Some(&NFPROTO_IPV4) && attrs.find(1).map(text).as_deref() == Some(table);
-            if ours { Change::Removed } else { Change::Other }
-        }
-        NEWGEN => {
-            // NFTA_GEN_PROC_PID
-            let pid = attrs.find(2).and_then(|v| Some(u32::from_be_bytes(v.try_into().ok()?)));
-            Change::Committed { pid: pid.unwrap_or_default() }
-        }
-        _ => Change::Other,
-    }
+/// Whether a notification tells of the removal of `table`, or of one of its chains, rules or maps. Elements of maps come
+/// and go and do not count.
+pub fn is_removal(kind: u16, payload: &[u8], table: &str) -> bool {
+    matches!(kind, DELTABLE | DELCHAIN | DELRULE | DELSET)
+        && payload.first() == Some(&NFPROTO_IPV4)
+        && Attributes::after(payload, GENMSG).find(1).map(text).as_deref() == Some(table)
 }

@@ -92,6 +92,15 @@ impl Socket {
         Ok(Self { fd, seq: 1, buf: Vec::new(), send_buffer: SEND_BUFFER })
     }
 
+    /// The socket's port id, which notifications name as the origin of a change.
+    ///
+    /// # Errors
+    /// getsockname(2).
+    pub fn port(&self) -> io::Result<u32> {
+        let address = rustix::net::getsockname(&self.fd)?;
+        Ok(SocketAddrNetlink::try_from(address)?.pid())
+    }
+
     /// Receives the notifications of a multicast group from now on; use with [`Socket::receive`].
     ///
     /// # Errors
@@ -177,17 +186,17 @@ impl Socket {
         }
     }
 
-    /// Waits for one datagram of notifications and hands each message's type and payload to `each`. `ENOBUFS` as an
-    /// error means that some were lost.
+    /// Waits for one datagram of notifications and hands each message's type, the port id of the socket that caused
+    /// it, and payload to `each`. `ENOBUFS` as an error means that some were lost.
     ///
     /// # Errors
     /// recvmsg(2).
-    pub fn receive(&mut self, mut each: impl FnMut(u16, &[u8])) -> io::Result<()> {
+    pub fn receive(&mut self, mut each: impl FnMut(u16, u32, &[u8])) -> io::Result<()> {
         let len = self.receive_datagram(RecvFlags::empty())?;
         let mut rest = &self.buf[..len];
         while let Some((m, tail)) = split_message(rest) {
             rest = tail;
-            each(m.kind, m.payload);
+            each(m.kind, m.port, m.payload);
         }
         Ok(())
     }

@@ -1,0 +1,212 @@
+//! The steps of `attach`, each with its undo. What a step did is in a field; dropping an unfinished
+//! [`Attaching`] undoes all of them.
+
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+
+use ferry_sys::netlink::Batch;
+use ferry_sys::netlink::Protocol as Family;
+use ferry_sys::netlink::Socket;
+use ferry_sys::netlink::route::{self, LinkChange, LinkRef};
+use ferry_types::EndpointId;
+
+use crate::bridge::{BridgeNetwork, elements, kernel};
+use crate::endpoint::{Endpoint, EndpointRecord, EndpointRequest};
+use crate::error::{NetworkError, PortError};
+use crate::fault::Step;
+use crate::ipam::{IpamError, mac_of};
+use crate::ports::{Claimant, Granted};
+use crate::sandbox::{self, Ready};
+use crate::worker::Job;
+
+/// An endpoint in the making.
+pub(crate) struct Attaching<'a> {
+    network: &'a BridgeNetwork,
+    request: &'a EndpointRequest,
+    endpoint: EndpointId,
+    address: Option<Ipv4Addr>,
+    ready: Option<Ready>,
+    granted: Granted,
+    /// Set once the record is complete; the ports may be in nft from then on.
+    record: Option<EndpointRecord>,
+    finished: bool,
+}
+
+impl<'a> Attaching<'a> {
+    pub(crate) fn new(network: &'a BridgeNetwork, request: &'a EndpointRequest) -> Self {
+        Self {
+            network,
+            request,
+            endpoint: EndpointId::random(),
+            address: None,
+            ready: None,
+            granted: Granted::default(),
+            record: None,
+            finished: false,
+        }
+    }
+
+    /// The addresses and ports come first: they are what may be refused.
+    pub(crate) fn run(mut self) -> Result<Endpoint, NetworkError> {
+        let address = self.allocate()?;
+        self.done(Step::Address)?;
+        self.granted = self.reserve(address)?;
+        self.done(Step::Ports)?;
+        let mut ready = self.sandbox()?;
+        let mac = self.request.mac.unwrap_or_else(|| mac_of(address));
+        let configured = self.configure(&mut ready, address, mac);
+        let record = self.record(&ready, address, mac);
+        self.ready = Some(ready);
+        self.done(Step::Sandbox)?;
+        configured?;
+        self.done(Step::Configure)?;
+        self.record = Some(record.clone());
+        self.publish(&record)?;
+        self.done(Step::Publish)?;
+        self.network.state().endpoints.insert(self.endpoint.clone(), record.clone());
+        self.done(Step::Register)?;
+        self.finish(record)
+    }
+
+    fn done(&self, step: Step) -> Result<(), NetworkError> {
+        self.network.stack.faults.after(step)
+    }
+
+    fn allocate(&mut self) -> Result<Ipv4Addr, NetworkError> {
+        let mut state = self.network.state();
+        let allocated = match self.request.ipv4 {
+            Some(fixed) => state.ipam.take(fixed).map(|()| fixed),
+            None => state.ipam.allocate(),
+        };
+        drop(state);
+        let config = &self.network.config;
+        let fixed = self.request.ipv4.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let address = allocated.map_err(|e| match e {
+            IpamError::Exhausted => NetworkError::AddressesExhausted {
+                network: config.network.clone(),
+                id: config.id.to_string(),
+            },
+            IpamError::Taken => NetworkError::AddressInUse(fixed),
+            IpamError::Outside => {
+                NetworkError::AddressOutside { address: fixed, subnet: self.network.subnet() }
+            }
+        })?;
+        self.address = Some(address);
+        Ok(address)
+    }
+
+    fn connectivity(&self, cause: PortError) -> NetworkError {
+        NetworkError::ExternalConnectivity {
+            name: self.request.name.clone(),
+            endpoint: self.endpoint.clone(),
+            cause,
+        }
+    }
+
+    fn reserve(&self, container_ip: Ipv4Addr) -> Result<Granted, NetworkError> {
+        let default_host_ip = self.network.config.default_host_ip;
+        let claimant = Claimant { endpoint: &self.endpoint, container_ip, default_host_ip };
+        self.network.stack.ports.reserve(claimant, &self.request.publish).map_err(|e| self.connectivity(e))
+    }
+
+    fn sandbox(&self) -> Result<Ready, NetworkError> {
+        let pool = self.network.pool();
+        if let Some(ready) = pool.take() {
+            return Ok(ready);
+        }
+        // A socket of its own: making takes milliseconds, others need the shared one meanwhile.
+        let mut host = Socket::open(Family::Route).map_err(|source| NetworkError::Kernel {
+            action: "open rtnetlink for",
+            object: self.network.config.device.clone(),
+            source,
+        })?;
+        sandbox::connected(&mut host, pool.plug())
+    }
+
+    /// Runs inside the namespace, by the socket that was opened there: one sendmsg(2).
+    fn configure(&self, ready: &mut Ready, address: Ipv4Addr, mac: [u8; 6]) -> Result<(), NetworkError> {
+        let mut batch = Batch::new();
+        let change = LinkChange { mac: Some(mac), ..LinkChange::default() };
+        route::set_link(&mut batch, LinkRef::Index(ready.inner_index), &change);
+        let prefix = self.network.subnet().prefix_len();
+        route::add_address(&mut batch, ready.inner_index, address, prefix);
+        route::add_default_route(&mut batch, ready.inner_index, self.network.gateway());
+        ready.route.execute(batch).map_err(kernel("configure eth0 of", &self.request.name))
+    }
+
+    fn record(&self, ready: &Ready, ipv4: Ipv4Addr, mac: [u8; 6]) -> EndpointRecord {
+        EndpointRecord {
+            endpoint: self.endpoint.clone(),
+            container: self.request.container.clone(),
+            bridge: self.network.config.device.clone(),
+            netns_inode: ready.sandbox.netns_inode,
+            host_veth: ready.host_veth.clone(),
+            host_ifindex: ready.host_index,
+            ipv4,
+            prefix: self.network.subnet().prefix_len(),
+            gateway: self.network.gateway(),
+            mac,
+            published: self.granted.published.clone(),
+        }
+    }
+
+    fn publish(&self, record: &EndpointRecord) -> Result<(), NetworkError> {
+        let elements = elements(record);
+        let published = self.network.stack.table().publish(&elements);
+        published.map_err(|e| self.connectivity(PortError::Rules(e.into())))?;
+        self.network.stack.worker.queue(Job::DropUdpFlows {
+            container: record.ipv4,
+            ports: record.published.clone(),
+            published: true,
+        });
+        Ok(())
+    }
+
+    fn finish(mut self, record: EndpointRecord) -> Result<Endpoint, NetworkError> {
+        let Some(ready) = self.ready.take() else {
+            return Err(NetworkError::Unsupported("an endpoint without sandbox"));
+        };
+        self.finished = true;
+        let granted = std::mem::take(&mut self.granted);
+        let mut warnings = Vec::new();
+        if granted.unheld > 0 {
+            warnings.push(format!(
+                "{} published ports have no relay: they are not reachable over IPv6",
+                granted.unheld
+            ));
+        }
+        Ok(Endpoint { sandbox: ready.sandbox, record, relays: granted.relays, warnings })
+    }
+}
+
+impl Drop for Attaching<'_> {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        let network = self.network;
+        network.state().endpoints.remove(&self.endpoint);
+        if let Some(record) = &self.record {
+            for error in network.take_down(record) {
+                tracing::warn!(%error, "failed attach not fully undone");
+            }
+        } else {
+            network.stack.ports.release(&self.endpoint, &self.granted.published);
+            if let Some(ready) = &self.ready {
+                let (index, name) = (ready.host_index, ready.host_veth.clone());
+                network.stack.worker.queue(Job::ReapVeth { index, name });
+            }
+        }
+        if let Some(address) = self.address {
+            network.state().ipam.free(address);
+        }
+    }
+}
+
+/// Descriptors cross threads freely; this fails to compile when an endpoint stops being `Send`.
+const _: fn() = || {
+    fn sendable<T: Send>() {}
+    sendable::<Endpoint>();
+    sendable::<OwnedFd>();
+    sendable::<BridgeNetwork>();
+};

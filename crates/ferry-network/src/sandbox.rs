@@ -1,0 +1,321 @@
+//! Making network namespaces with one end of a veth pair in them, ahead of time where possible.
+//!
+//! A namespace is held by its descriptor only: when the engine dies, the kernel frees the unused ones
+//! together with their veth pairs.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::Duration;
+
+use ferry_sys::netlink::route::{self, LinkChange, LinkRef, PortChange};
+use ferry_sys::netlink::{Batch, Protocol, Socket};
+use ferry_sys::netns;
+use ferry_types::EndpointId;
+
+use crate::endpoint::Sandbox;
+use crate::error::NetworkError;
+
+/// Name of the interface inside.
+const INNER: &str = "eth0";
+
+/// Where the host side of a veth pair goes.
+#[derive(Debug, Clone)]
+pub(crate) struct Plug {
+    /// Interface index of the bridge.
+    pub(crate) bridge: u32,
+    /// MTU of both ends.
+    pub(crate) mtu: Option<u32>,
+    /// Whether ports must not talk to each other.
+    pub(crate) isolated: bool,
+}
+
+/// A namespace on its bridge that only lacks its addresses.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) sandbox: Sandbox,
+    /// rtnetlink inside the namespace.
+    pub(crate) route: Socket,
+    pub(crate) inner_index: u32,
+    pub(crate) host_veth: String,
+    pub(crate) host_index: u32,
+}
+
+/// Runs `f` on a thread of its own in a new namespace, with its descriptor.
+fn in_new_namespace<T: Send>(
+    f: impl FnOnce(OwnedFd) -> Result<T, NetworkError> + Send,
+) -> Result<T, NetworkError> {
+    let run = move || {
+        netns::unshare().map_err(kernel("create network namespace"))?;
+        let netns = netns::current().map_err(kernel("open network namespace"))?;
+        f(netns)
+    };
+    thread::scope(|scope| {
+        match thread::Builder::new().name("ferry-netns".to_owned()).spawn_scoped(scope, run) {
+            Ok(handle) => handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(error) => Err(kernel("create network namespace")(error)),
+        }
+    })
+}
+
+fn kernel(action: &'static str) -> impl Fn(io::Error) -> NetworkError {
+    move |source| NetworkError::Kernel { action, object: "for a container".to_owned(), source }
+}
+
+/// A namespace with `lo` up and nothing else.
+pub(crate) fn isolated() -> Result<Sandbox, NetworkError> {
+    in_new_namespace(|netns| {
+        let mut route = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
+        let mut batch = Batch::new();
+        route::set_link(
+            &mut batch,
+            LinkRef::Index(1),
+            &LinkChange { up: Some(true), ..LinkChange::default() },
+        );
+        route.execute(batch).map_err(|e| kernel("bring up loopback")(e.into()))?;
+        set_sysctls();
+        sandbox(netns)
+    })
+}
+
+fn sandbox(netns: OwnedFd) -> Result<Sandbox, NetworkError> {
+    let netns_inode = netns::inode(&netns).map_err(kernel("inspect network namespace"))?;
+    Ok(Sandbox { netns, netns_inode })
+}
+
+/// A namespace with `eth0` on a bridge. `host` is a rtnetlink socket of the host's namespace.
+pub(crate) fn connected(host: &mut Socket, plug: &Plug) -> Result<Ready, NetworkError> {
+    in_new_namespace(|netns| build(host, plug, netns))
+}
+
+fn build(host: &mut Socket, plug: &Plug, netns: OwnedFd) -> Result<Ready, NetworkError> {
+    let failed = |action| move |e: ferry_sys::netlink::NetlinkError| kernel(action)(e.into());
+    let mut inside = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
+    let host_veth = create_pair(host, plug, &netns).map_err(failed("create veth pair"))?;
+    set_sysctls();
+
+    let outer = LinkRef::Name(&host_veth);
+    let mut batch = Batch::new();
+    route::no_ipv6_autoconfiguration(&mut batch, outer);
+    let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    route::set_link(&mut batch, outer, &LinkChange { master: Some(plug.bridge), ..up });
+    let port = PortChange { hairpin: Some(true), isolated: Some(plug.isolated), ..PortChange::default() };
+    route::set_port(&mut batch, outer, &port);
+    // A kernel without IPv6 has nothing to configure there.
+    host.execute_lenient(batch, &|index, _| index == 0).map_err(failed("connect veth to bridge"))?;
+
+    let mut batch = Batch::new();
+    route::set_link(&mut batch, LinkRef::Index(1), &up);
+    route::set_link(&mut batch, LinkRef::Name(INNER), &up);
+    inside.execute(batch).map_err(failed("bring up eth0"))?;
+
+    let index = |socket: &mut Socket, name| -> Result<u32, NetworkError> {
+        let link = route::link(socket, LinkRef::Name(name)).map_err(failed("inspect veth"))?;
+        link.map(|l| l.index).ok_or_else(|| kernel("inspect veth")(io::ErrorKind::NotFound.into()))
+    };
+    let host_index = index(host, &host_veth)?;
+    let inner_index = index(&mut inside, INNER)?;
+    Ok(Ready { sandbox: sandbox(netns)?, route: inside, inner_index, host_veth, host_index })
+}
+
+/// Creates the pair under a free name like `veth1a2b3c4`.
+fn create_pair(
+    host: &mut Socket,
+    plug: &Plug,
+    netns: &OwnedFd,
+) -> Result<String, ferry_sys::netlink::NetlinkError> {
+    let mut attempts = 0;
+    loop {
+        let name = format!("veth{}", &EndpointId::random().as_str()[..7]);
+        let mut batch = Batch::new();
+        route::create_veth(&mut batch, &name, INNER, netns.as_fd(), plug.mtu);
+        match host.execute(batch) {
+            Ok(()) => return Ok(name),
+            Err(e) if e.errno() == Some(rustix::io::Errno::EXIST.raw_os_error()) && attempts < 8 => {
+                attempts += 1
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Whether a device could be the host side of one of our pairs.
+pub(crate) fn is_veth_name(name: &str) -> bool {
+    name.strip_prefix("veth").is_some_and(|hex| hex.len() == 7 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// Settings of the calling thread's namespace that Docker makes for every container. Best effort: without IPv6 in the
+/// kernel the first is not there.
+fn set_sysctls() {
+    let settings = [
+        // No router discovery, multicast reports and link-local address on a network without IPv6.
+        ("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1"),
+        ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
+        ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
+    ];
+    for (path, value) in settings {
+        let _ = fs::write(path, value);
+    }
+}
+
+/// Ready-made sandboxes of one bridge, refilled by a [`Maker`].
+#[derive(Debug)]
+pub(crate) struct Pool {
+    plug: Plug,
+    target: usize,
+    ready: Mutex<Stock>,
+    maker: Arc<Signal>,
+}
+
+#[derive(Debug, Default)]
+struct Stock {
+    ready: VecDeque<Ready>,
+    closed: bool,
+}
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, Stock> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A ready-made sandbox if there is one.
+    pub(crate) fn take(&self) -> Option<Ready> {
+        let taken = self.lock().ready.pop_front();
+        self.maker.ring();
+        taken
+    }
+
+    /// Where its sandboxes are connected.
+    pub(crate) fn plug(&self) -> &Plug {
+        &self.plug
+    }
+
+    /// Frees the sandboxes and takes no more.
+    pub(crate) fn close(&self) {
+        let mut stock = self.lock();
+        stock.closed = true;
+        stock.ready.clear();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.lock().ready.len()
+    }
+
+    fn wants(&self) -> bool {
+        let stock = self.lock();
+        !stock.closed && stock.ready.len() < self.target
+    }
+}
+
+#[derive(Debug, Default)]
+struct Signal {
+    state: Mutex<SignalState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct SignalState {
+    rung: bool,
+    stop: bool,
+}
+
+impl Signal {
+    fn lock(&self) -> MutexGuard<'_, SignalState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring(&self) {
+        self.lock().rung = true;
+        self.changed.notify_one();
+    }
+}
+
+/// The thread that keeps the pools full.
+#[derive(Debug)]
+pub(crate) struct Maker {
+    signal: Arc<Signal>,
+    pools: Arc<Mutex<Vec<Weak<Pool>>>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Maker {
+    /// Starts the thread.
+    pub(crate) fn start() -> io::Result<Self> {
+        let signal = Arc::new(Signal::default());
+        let pools: Arc<Mutex<Vec<Weak<Pool>>>> = Arc::default();
+        let mut host = Socket::open(Protocol::Route)?;
+        let (inner_signal, inner_pools) = (Arc::clone(&signal), Arc::clone(&pools));
+        let thread = thread::Builder::new()
+            .name("ferry-net-pool".to_owned())
+            .spawn(move || fill(&inner_signal, &inner_pools, &mut host))?;
+        Ok(Self { signal, pools, thread: Some(thread) })
+    }
+
+    /// Adds a pool that is kept at `target` sandboxes from now on.
+    pub(crate) fn add(&self, plug: Plug, target: usize) -> Arc<Pool> {
+        let pool = Arc::new(Pool { plug, target, ready: Mutex::default(), maker: Arc::clone(&self.signal) });
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|p| p.strong_count() > 0);
+        pools.push(Arc::downgrade(&pool));
+        drop(pools);
+        self.signal.ring();
+        pool
+    }
+}
+
+impl Drop for Maker {
+    fn drop(&mut self) {
+        self.signal.lock().stop = true;
+        self.signal.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// How long a failed attempt to make a sandbox is not repeated.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
+
+fn fill(signal: &Signal, pools: &Mutex<Vec<Weak<Pool>>>, host: &mut Socket) {
+    let mut failing = false;
+    loop {
+        let mut state = signal.lock();
+        while !state.rung && !state.stop {
+            state = signal.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.stop {
+            return;
+        }
+        state.rung = false;
+        drop(state);
+        let hungry = || {
+            let pools = pools.lock().unwrap_or_else(PoisonError::into_inner);
+            pools.iter().filter_map(Weak::upgrade).find(|p| p.wants())
+        };
+        while let Some(pool) = hungry() {
+            if signal.lock().stop {
+                return;
+            }
+            match connected(host, &pool.plug) {
+                Ok(ready) => {
+                    failing = false;
+                    let mut stock = pool.lock();
+                    if !stock.closed {
+                        stock.ready.push_back(ready);
+                    }
+                }
+                Err(error) => {
+                    // Said once: attach makes its own sandbox then and reports what is wrong.
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%error, "no sandbox could be prepared");
+                    }
+                    thread::sleep(PAUSE_AFTER_FAILURE);
+                }
+            }
+        }
+    }
+}

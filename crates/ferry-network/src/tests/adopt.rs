@@ -1,0 +1,190 @@
+//! Restarts, foreign hands on the ruleset, existing devices.
+
+use ferry_sys::netlink::nft::{self, Transaction};
+use ferry_sys::netlink::{Protocol as Family, Socket};
+use ferry_types::net::Protocol;
+
+use super::support::*;
+use crate::{BridgeConfig, BridgeNetwork, NetworkError};
+
+fn table_exists() -> bool {
+    nft::table_exists(&mut Socket::open(Family::Netfilter).unwrap(), TABLE).unwrap()
+}
+
+#[test]
+fn a_restart_takes_everything_over_and_removes_strays() {
+    on_a_host(|| {
+        let (stack, bridge) = bridge();
+        let web = container(&bridge, vec![tcp(8080, 80)]);
+        let gone = container(&bridge, vec![tcp(8081, 80)]);
+        serve_tcp(&web.sandbox.netns, 80, "web");
+        drop((bridge, stack));
+        ask_tcp((GATEWAY, 8080)).unwrap();
+
+        let (stack, bridge) = super::support::bridge();
+        drop(gone.relays);
+        let report = bridge.adopt(std::slice::from_ref(&web.record)).unwrap();
+        assert_eq!(
+            (report.adopted, report.republished, report.stray_ports, report.stray_veths),
+            (1, 0, 1, 1)
+        );
+        assert!(report.without_veth.is_empty() && report.conflicting.is_empty());
+        bridge.flush();
+        ask_tcp((GATEWAY, 8080)).unwrap();
+        ask_tcp((GATEWAY, 8081)).unwrap_err();
+        assert!(!veths().contains(&gone.record.host_veth));
+        let error = bridge.attach(&request(vec![tcp(8080, 80)])).unwrap_err().to_string();
+        assert!(error.ends_with("Bind for 0.0.0.0:8080 failed: port is already allocated"), "{error}");
+        assert_eq!(container(&bridge, vec![]).record.ipv4.octets()[3], 3);
+        bridge.release(&web.record).unwrap();
+        ask_tcp((GATEWAY, 8080)).unwrap_err();
+        assert_eq!(bridge.adopt(&[]).unwrap(), crate::AdoptReport::default());
+        drop(stack);
+    });
+}
+
+#[test]
+fn a_restart_puts_missing_ports_back_and_reports_dead_endpoints() {
+    on_a_host(|| {
+        let (stack, bridge) = bridge();
+        let web = container(&bridge, vec![tcp(8080, 80)]);
+        serve_tcp(&web.sandbox.netns, 80, "web");
+        let dead = container(&bridge, vec![]);
+        drop((bridge, dead.sandbox));
+        stack.destroy().unwrap();
+        assert!(!table_exists());
+        eventually("the dead container's veth is gone", || !veths().contains(&dead.record.host_veth));
+
+        let (_stack, bridge) = super::support::bridge();
+        let report = bridge.adopt(&[web.record.clone(), dead.record.clone()]).unwrap();
+        assert_eq!((report.adopted, report.republished), (2, 1));
+        assert_eq!(report.without_veth, [dead.record.endpoint]);
+        assert!(ask_tcp((GATEWAY, 8080)).unwrap().starts_with("web"));
+    });
+}
+
+#[test]
+fn a_flushed_ruleset_is_restored_within_a_second() {
+    on_a_host(|| {
+        let (_stack, bridge) = bridge();
+        let outside = neighbour();
+        let web = container(&bridge, vec![tcp(8080, 80), publish(Some(HOST.into()), 53, 53, Protocol::Udp)]);
+        serve_tcp(&web.sandbox.netns, 80, "web");
+        serve_udp(&web.sandbox.netns, 53, "dns");
+        let mut tx = Transaction::new();
+        tx.delete_table(TABLE);
+        tx.commit(&mut Socket::open(Family::Netfilter).unwrap()).unwrap();
+        assert!(!table_exists());
+        let begin = std::time::Instant::now();
+        eventually("the table is back", table_exists);
+        assert!(begin.elapsed() < std::time::Duration::from_secs(1), "{:?}", begin.elapsed());
+        assert!(inside(&outside, || ask_tcp((HOST, 8080))).unwrap().starts_with("web"));
+        assert!(inside(&outside, || ask_udp((HOST, 53))).unwrap().starts_with("dns"));
+
+        // Publishing right after a flush does not depend on the watcher.
+        let mut tx = Transaction::new();
+        tx.delete_table(TABLE);
+        tx.commit(&mut Socket::open(Family::Netfilter).unwrap()).unwrap();
+        let other = container(&bridge, vec![tcp(8081, 80)]);
+        serve_tcp(&other.sandbox.netns, 80, "other");
+        assert!(ask_tcp((GATEWAY, 8080)).unwrap().starts_with("web"));
+        assert!(ask_tcp((GATEWAY, 8081)).unwrap().starts_with("other"));
+    });
+}
+
+#[test]
+fn devices_and_subnets_of_others_are_left_alone() {
+    on_a_host(|| {
+        let stack = stack(0);
+        let open = |device: &str, bip: &str| {
+            let config = BridgeConfig { bip: bip.parse().ok(), ..BridgeConfig::new(device) };
+            BridgeNetwork::open(&stack, config)
+        };
+        assert!(matches!(open("lo", "10.213.0.1/24").unwrap_err(), NetworkError::NotABridge { .. }));
+        let _outside = neighbour();
+        let error = open("ferry0", "192.0.2.129/25").unwrap_err();
+        assert!(matches!(error, NetworkError::SubnetOverlaps { .. }), "{error}");
+        assert!(!links().iter().any(|l| l.name == "ferry0"));
+        assert!(!table_exists());
+    });
+}
+
+#[test]
+fn a_subnet_is_chosen_and_kept() {
+    on_a_host(|| {
+        let stack = stack(0);
+        let first = BridgeNetwork::open(&stack, BridgeConfig::new("ferry0")).unwrap();
+        assert_eq!(first.subnet().to_string(), "172.17.0.0/16");
+        let second = BridgeNetwork::open(&stack, BridgeConfig::new("ferry1")).unwrap();
+        assert_eq!(second.subnet().to_string(), "172.18.0.0/16");
+        drop(first);
+        let again = BridgeNetwork::open(&stack, BridgeConfig::new("ferry0")).unwrap();
+        assert_eq!(
+            (again.subnet().to_string().as_str(), again.gateway()),
+            ("172.17.0.0/16", [172, 17, 0, 1].into())
+        );
+        drop(again);
+        let moved = BridgeConfig { bip: "10.213.0.1/24".parse().ok(), ..BridgeConfig::new("ferry0") };
+        assert_eq!(BridgeNetwork::open(&stack, moved).unwrap().subnet().to_string(), "10.213.0.0/24");
+        let kept = BridgeNetwork::open(&stack, BridgeConfig::new("ferry0")).unwrap();
+        assert_eq!(kept.subnet().to_string(), "10.213.0.0/24");
+    });
+}
+
+/// People debug with nft(8): what is built here without it must read there as if it had been written there.
+#[test]
+fn nft_lists_the_table_as_documented() {
+    on_a_host(|| {
+        let (_stack, bridge) = bridge();
+        let web = container(
+            &bridge,
+            vec![tcp(8080, 80), publish(Some([127, 0, 0, 1].into()), 53, 53, Protocol::Udp)],
+        );
+        let Some(listed) = nft_list() else { return };
+        let lines: Vec<&str> = listed.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+        let want = r#"table ip ferry-test {
+            map published {
+            type inet_proto . inet_service : ipv4_addr . inet_service
+            elements = { tcp . 8080 : 10.213.0.2 . 80 }
+            }
+            map published-on {
+            type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+            elements = { 127.0.0.1 . udp . 53 : 10.213.0.2 . 53 }
+            }
+            chain publish {
+            dnat ip to ip daddr . meta l4proto . th dport map @published-on
+            dnat ip to meta l4proto . th dport map @published
+            }
+            chain raw {
+            type filter hook prerouting priority raw; policy accept;
+            iifname "ferry0" ip daddr 127.0.0.0/8 drop
+            iifname "ferry0" ip saddr 127.0.0.0/8 drop
+            }
+            chain prerouting {
+            type nat hook prerouting priority dstnat; policy accept;
+            ip daddr 127.0.0.0/8 return
+            fib daddr type local jump publish
+            }
+            chain output {
+            type nat hook output priority -100; policy accept;
+            fib daddr type local jump publish
+            }
+            chain postrouting {
+            type nat hook postrouting priority srcnat; policy accept;
+            oifname "ferry0" ip saddr 127.0.0.0/8 masquerade
+            oifname "ferry0" ip saddr 10.213.0.0/24 ct status dnat masquerade
+            oifname != "ferry0" ip saddr 10.213.0.0/24 masquerade
+            }
+            chain forward {
+            type filter hook forward priority filter; policy accept;
+            ct state established,related accept
+            oifname "ferry0" ct status dnat accept
+            iifname "ferry0" oifname "ferry0" accept
+            oifname "ferry0" drop
+            }
+            }"#;
+        let want: Vec<&str> = want.lines().map(str::trim).collect();
+        assert_eq!(lines, want, "{listed}");
+        drop(web);
+    });
+}

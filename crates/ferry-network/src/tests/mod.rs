@@ -1,0 +1,8 @@
+//! Tests against a real kernel, as root. Every test has a "host" of its own: a network namespace in
+//! which the stack is opened, so that tests neither meet each other nor the machine's own network.
+
+mod adopt;
+mod attach;
+mod packets;
+mod speed;
+mod support;

@@ -1,0 +1,202 @@
+//! Which packets get where.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+
+use ferry_types::net::Protocol;
+use rustix::net::accept;
+
+use super::support::*;
+use crate::{BridgeConfig, BridgeNetwork};
+
+#[test]
+fn a_published_tcp_port_is_reached_from_everywhere() {
+    on_a_host(|| {
+        let (_stack, bridge) = bridge();
+        let outside = neighbour();
+        let web = container(&bridge, vec![tcp(8080, 80)]);
+        let other = container(&bridge, vec![]);
+        serve_tcp(&web.sandbox.netns, 80, "web");
+        let ip = web.record.ipv4;
+        let gateway = format!("web {GATEWAY}");
+
+        assert_eq!(ask_tcp((Ipv4Addr::LOCALHOST, 8080)).unwrap(), gateway);
+        assert_eq!(ask_tcp((GATEWAY, 8080)).unwrap(), gateway);
+        assert_eq!(ask_tcp((HOST, 8080)).unwrap().split(' ').next(), Some("web"));
+        assert_eq!(ask_tcp((ip, 80)).unwrap(), gateway);
+        let neighbour = inside(&outside, || ask_tcp((HOST, 8080))).unwrap();
+        assert_eq!(neighbour, format!("web {NEIGHBOUR}"), "the client's address is kept");
+        let direct = inside(&other.sandbox.netns, || ask_tcp((ip, 80))).unwrap();
+        assert_eq!(direct, format!("web {}", other.record.ipv4));
+        for at in [GATEWAY, HOST] {
+            assert_eq!(inside(&other.sandbox.netns, || ask_tcp((at, 8080))).unwrap(), gateway, "{at}");
+            assert_eq!(inside(&web.sandbox.netns, || ask_tcp((at, 8080))).unwrap(), gateway, "hairpin {at}");
+        }
+        drop(web.relays);
+        bridge.release(&web.record).unwrap();
+        for at in [Ipv4Addr::LOCALHOST, GATEWAY, HOST] {
+            ask_tcp((at, 8080)).unwrap_err();
+        }
+        ask_tcp((ip, 80)).unwrap_err();
+    });
+}
+
+#[test]
+fn a_published_udp_port_is_reached_from_everywhere() {
+    on_a_host(|| {
+        let (_stack, bridge) = bridge();
+        let outside = neighbour();
+        let dns = container(&bridge, vec![publish(None, 5353, 53, Protocol::Udp)]);
+        serve_udp(&dns.sandbox.netns, 53, "dns");
+        for at in [Ipv4Addr::LOCALHOST, GATEWAY, HOST] {
+            assert_eq!(ask_udp((at, 5353)).unwrap().split(' ').next(), Some("dns"), "{at}");
+        }
+        let neighbour = inside(&outside, || ask_udp((HOST, 5353))).unwrap();
+        assert_eq!(neighbour, format!("dns {NEIGHBOUR}"));
+        let hairpin = inside(&dns.sandbox.netns, || ask_udp((GATEWAY, 5353))).unwrap();
+        assert_eq!(hairpin, format!("dns {GATEWAY}"));
+    });
+}
+
+#[test]
+fn udp_flows_do_not_stick_to_a_former_container() {
+    on_a_host(|| {
+        let (_stack, bridge) = bridge();
+        let outside = neighbour();
+        let client = inside(&outside, || UdpSocket::bind("0.0.0.0:0").unwrap());
+        let port = || vec![publish(None, 5353, 53, Protocol::Udp)];
+        // A flow to the bare host, before anything is published.
+        ask_udp_from(&client, (HOST, 5353)).unwrap_err();
+        let first = container(&bridge, port());
+        serve_udp(&first.sandbox.netns, 53, "first");
+        bridge.flush();
+        assert_eq!(ask_udp_from(&client, (HOST, 5353)).unwrap(), format!("first {NEIGHBOUR}"));
+        let keeps_address = container(&bridge, vec![]);
+        drop(first.relays);
+        bridge.release(&first.record).unwrap();
+        bridge.release(&keeps_address.record).unwrap();
+        let second =
+            bridge.attach(&crate::EndpointRequest { ipv4: Some([10, 213, 0, 9].into()), ..request(port()) });
+        let second = second.unwrap();
+        serve_udp(&second.sandbox.netns, 53, "second");
+        bridge.flush();
+        assert_eq!(ask_udp_from(&client, (HOST, 5353)).unwrap(), format!("second {NEIGHBOUR}"));
+    });
+}
+
+#[test]
+fn a_port_published_on_one_address_is_reached_on_that_one_only() {
+    on_a_host(|| {
+        let (_stack, bridge) = bridge();
+        let outside = neighbour();
+        let local = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let web = container(
+            &bridge,
+            vec![
+                publish(local, 8080, 80, Protocol::Tcp),
+                publish(Some(HOST.into()), 8081, 80, Protocol::Tcp),
+            ],
+        );
+        serve_tcp(&web.sandbox.netns, 80, "web");
+        ask_tcp((Ipv4Addr::LOCALHOST, 8080)).unwrap();
+        ask_tcp((HOST, 8080)).unwrap_err();
+        inside(&outside, || ask_tcp((HOST, 8080))).unwrap_err();
+        inside(&outside, || ask_tcp((HOST, 8081))).unwrap();
+        ask_tcp((Ipv4Addr::LOCALHOST, 8081)).unwrap_err();
+    });
+}
+
+#[test]
+fn unpublished_ports_are_out_of_a_neighbours_reach() {
+    on_a_host(|| {
+        let (_stack, bridge) = bridge();
+        let outside = neighbour();
+        let web = container(&bridge, vec![tcp(8080, 80)]);
+        serve_tcp(&web.sandbox.netns, 80, "web");
+        serve_tcp(&web.sandbox.netns, 81, "admin");
+        let ip = web.record.ipv4;
+        for port in [80, 81] {
+            ask_tcp((ip, port)).unwrap();
+            inside(&outside, || ask_tcp((ip, port))).unwrap_err();
+        }
+    });
+}
+
+#[test]
+fn containers_reach_the_outside_with_the_hosts_address_and_never_its_loopback() {
+    on_a_host(|| {
+        let (_stack, bridge) = bridge();
+        let outside = neighbour();
+        serve_tcp(&outside, 443, "internet");
+        let c = container(&bridge, vec![]);
+        let said = inside(&c.sandbox.netns, || ask_tcp((NEIGHBOUR, 443))).unwrap();
+        assert_eq!(said, format!("internet {HOST}"));
+
+        // A container that sends 127.0.0.1 out of eth0 instead of keeping it.
+        let secret = std::net::TcpListener::bind("127.0.0.1:9999").unwrap();
+        secret.set_nonblocking(true).unwrap();
+        inside(&c.sandbox.netns, || {
+            std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1").unwrap();
+            let run = |args: &[&str]| {
+                std::process::Command::new("ip").args(args).status().is_ok_and(|s| s.success())
+            };
+            // Without iproute2 there is nothing to try.
+            let tricked = run(&["addr", "del", "127.0.0.1/8", "dev", "lo"])
+                && run(&["rule", "add", "pref", "1", "lookup", "100"])
+                && run(&["route", "add", "127.0.0.1", "via", "10.213.0.1", "dev", "eth0", "table", "100"])
+                && run(&["rule", "add", "pref", "2", "lookup", "local"])
+                && run(&["rule", "del", "pref", "0"]);
+            if tricked {
+                ask_tcp((Ipv4Addr::LOCALHOST, 9999)).unwrap_err();
+            }
+        });
+        assert!(secret.accept().is_err(), "a container reached the host's loopback");
+    });
+}
+
+#[test]
+fn without_icc_only_published_ports_connect_containers() {
+    on_a_host(|| {
+        let stack = stack(0);
+        let bridge = BridgeNetwork::open(&stack, BridgeConfig { icc: false, ..config() }).unwrap();
+        let web = container(&bridge, vec![tcp(8080, 80)]);
+        let other = container(&bridge, vec![]);
+        serve_tcp(&web.sandbox.netns, 80, "web");
+        let ip = web.record.ipv4;
+        ask_tcp((ip, 80)).unwrap();
+        inside(&other.sandbox.netns, || ask_tcp((ip, 80))).unwrap_err();
+        inside(&other.sandbox.netns, || ask_tcp((GATEWAY, 8080))).unwrap();
+    });
+}
+
+#[test]
+fn bridges_are_kept_apart() {
+    on_a_host(|| {
+        let (stack, one) = bridge();
+        let second = BridgeConfig { bip: "10.214.0.1/24".parse().ok(), ..BridgeConfig::new("ferry1") };
+        let two = BridgeNetwork::open(&stack, second).unwrap();
+        let web = container(&one, vec![tcp(8080, 80)]);
+        let other = container(&two, vec![]);
+        serve_tcp(&web.sandbox.netns, 80, "web");
+        let ip = web.record.ipv4;
+        inside(&other.sandbox.netns, || ask_tcp((ip, 80))).unwrap_err();
+        inside(&other.sandbox.netns, || ask_tcp((GATEWAY, 8080))).unwrap();
+        two.destroy().unwrap();
+        ask_tcp((Ipv4Addr::LOCALHOST, 8080)).unwrap();
+    });
+}
+
+#[test]
+fn ipv6_clients_arrive_at_the_relay_socket() {
+    on_a_host(|| {
+        let (_stack, bridge) = bridge();
+        let web = container(&bridge, vec![tcp(8080, 80)]);
+        let host: Vec<_> = web.relays.iter().map(|r| r.host).collect();
+        let any4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080));
+        let any6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080));
+        assert_eq!(host, [any4, any6]);
+        let _client = TcpStream::connect((Ipv6Addr::LOCALHOST, 8080)).unwrap();
+        accept(&web.relays[1].socket).unwrap();
+        assert!(accept(&web.relays[0].socket).is_err());
+        assert_eq!(web.relays[1].target, SocketAddr::from((web.record.ipv4, 80)));
+    });
+}

@@ -1,0 +1,205 @@
+//! Hosts, containers and peers for tests.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
+use std::time::Duration;
+
+use ferry_sys::netlink::route::{self, Link, LinkChange, LinkRef};
+use ferry_sys::netlink::{Batch, Protocol as Family, Socket};
+use ferry_sys::netns;
+use ferry_types::ContainerId;
+use ferry_types::net::{Protocol, PublishRequest};
+
+use crate::{BridgeConfig, BridgeNetwork, Endpoint, EndpointRequest, NetworkStack, StackConfig};
+
+pub(super) const TABLE: &str = "ferry-test";
+pub(super) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 213, 0, 1);
+/// The host's address towards its neighbour, and the neighbour's.
+pub(super) const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub(super) const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+
+const PATIENCE: Duration = Duration::from_millis(400);
+
+/// Runs a test on a host of its own.
+pub(super) fn on_a_host(test: impl FnOnce() + Send + 'static) {
+    let run = || {
+        netns::unshare().expect("tests run as root");
+        loopback_up(&mut Socket::open(Family::Route).unwrap());
+        test();
+    };
+    let result = thread::Builder::new().name(test_name()).spawn(run).unwrap().join();
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn test_name() -> String {
+    thread::current().name().unwrap_or("test").to_owned()
+}
+
+fn loopback_up(socket: &mut Socket) {
+    let mut batch = Batch::new();
+    let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    route::set_link(&mut batch, LinkRef::Index(1), &up);
+    socket.execute(batch).unwrap();
+}
+
+pub(super) fn stack(pool_size: usize) -> NetworkStack {
+    NetworkStack::open(StackConfig { table_name: TABLE.to_owned(), pool_size }).unwrap()
+}
+
+pub(super) fn config() -> BridgeConfig {
+    BridgeConfig { bip: "10.213.0.1/24".parse().ok(), ..BridgeConfig::new("ferry0") }
+}
+
+/// A bridge `ferry0` of 10.213.0.0/24.
+pub(super) fn bridge() -> (NetworkStack, BridgeNetwork) {
+    let stack = stack(2);
+    let bridge = BridgeNetwork::open(&stack, config()).unwrap();
+    (stack, bridge)
+}
+
+pub(super) fn request(publish: Vec<PublishRequest>) -> EndpointRequest {
+    EndpointRequest {
+        container: ContainerId::random(),
+        name: "web".to_owned(),
+        ipv4: None,
+        mac: None,
+        publish,
+    }
+}
+
+pub(super) fn publish(
+    host_ip: Option<IpAddr>,
+    host: u16,
+    container: u16,
+    protocol: Protocol,
+) -> PublishRequest {
+    PublishRequest { host_ip, host_ports: (host, host), container_port: container, protocol }
+}
+
+pub(super) fn tcp(host: u16, container: u16) -> PublishRequest {
+    publish(None, host, container, Protocol::Tcp)
+}
+
+pub(super) fn links() -> Vec<Link> {
+    route::links(&mut Socket::open(Family::Route).unwrap()).unwrap()
+}
+
+/// Names of the veths there are.
+pub(super) fn veths() -> Vec<String> {
+    links().into_iter().filter(|l| l.kind == "veth").map(|l| l.name).collect()
+}
+
+/// Waits until `done`, for two seconds at most.
+pub(super) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..200 {
+        if done() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("not within two seconds: {what}");
+}
+
+/// Runs `f` inside a namespace.
+pub(super) fn inside<T: Send>(netns: impl AsFd + Send, f: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let run = move || {
+            netns::enter(&netns).unwrap();
+            f()
+        };
+        scope.spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// A machine next to the host, 192.0.2.2, that routes everything through the host.
+pub(super) fn neighbour() -> OwnedFd {
+    let netns = thread::spawn(|| {
+        netns::unshare().unwrap();
+        netns::current().unwrap()
+    });
+    let netns = netns.join().unwrap();
+    let mut host = Socket::open(Family::Route).unwrap();
+    let mut batch = Batch::new();
+    let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    route::create_veth(&mut batch, "uplink", "eth0", netns.as_fd(), None);
+    route::set_link(&mut batch, LinkRef::Name("uplink"), &up);
+    host.execute(batch).unwrap();
+    let uplink = route::link(&mut host, LinkRef::Name("uplink")).unwrap().unwrap().index;
+    let mut batch = Batch::new();
+    route::add_address(&mut batch, uplink, HOST, 24);
+    host.execute(batch).unwrap();
+    inside(&netns, || {
+        let mut socket = Socket::open(Family::Route).unwrap();
+        loopback_up(&mut socket);
+        let eth0 = route::link(&mut socket, LinkRef::Name("eth0")).unwrap().unwrap().index;
+        let mut batch = Batch::new();
+        route::set_link(&mut batch, LinkRef::Index(eth0), &up);
+        route::add_address(&mut batch, eth0, NEIGHBOUR, 24);
+        route::add_default_route(&mut batch, eth0, HOST);
+        socket.execute(batch).unwrap();
+    });
+    netns
+}
+
+/// Serves one word and the client's address, over tcp, until the test ends.
+pub(super) fn serve_tcp(netns: &OwnedFd, port: u16, word: &'static str) {
+    let listener = inside(netns, || TcpListener::bind(("0.0.0.0", port)).unwrap());
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(mut client) = client else { return };
+            let _ = write!(client, "{word} {}", client.peer_addr().unwrap().ip());
+        }
+    });
+}
+
+/// Answers each datagram with one word and the client's address.
+pub(super) fn serve_udp(netns: &OwnedFd, port: u16, word: &'static str) {
+    let socket = inside(netns, || UdpSocket::bind(("0.0.0.0", port)).unwrap());
+    thread::spawn(move || {
+        let mut buf = [0; 64];
+        while let Ok((_, client)) = socket.recv_from(&mut buf) {
+            let _ = socket.send_to(format!("{word} {}", client.ip()).as_bytes(), client);
+        }
+    });
+}
+
+/// What a tcp server says; an error also when it cannot be reached soon.
+pub(super) fn ask_tcp(to: impl Into<SocketAddr>) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&to.into(), PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// What a udp server says.
+pub(super) fn ask_udp(to: impl Into<SocketAddr>) -> std::io::Result<String> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    ask_udp_from(&socket, to)
+}
+
+/// The same from a socket used before.
+pub(super) fn ask_udp_from(socket: &UdpSocket, to: impl Into<SocketAddr>) -> std::io::Result<String> {
+    socket.set_read_timeout(Some(PATIENCE))?;
+    // Only answers from the address asked are taken.
+    socket.connect(to.into())?;
+    socket.send(b"?")?;
+    let mut buf = [0; 64];
+    let len = socket.recv(&mut buf)?;
+    Ok(String::from_utf8_lossy(&buf[..len]).into_owned())
+}
+
+pub(super) fn container(bridge: &BridgeNetwork, publish: Vec<PublishRequest>) -> Endpoint {
+    bridge.attach(&request(publish)).unwrap()
+}
+
+/// The output of `nft list table`, when nft(8) is installed.
+pub(super) fn nft_list() -> Option<String> {
+    let out = std::process::Command::new("nft").args(["list", "table", "ip", TABLE]).output().ok()?;
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    Some(String::from_utf8(out.stdout).unwrap())
+}

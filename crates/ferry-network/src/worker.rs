@@ -1,0 +1,152 @@
+//! Work that may happen later: deleting veths that outlive their namespace, dropping UDP flows that
+//! would stick to a former owner of an address.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ferry_sys::netlink::conntrack::{self, UdpFlow};
+use ferry_sys::netlink::route::{self, LinkRef};
+use ferry_sys::netlink::{Batch, Protocol, Socket};
+use ferry_types::net::{Protocol as Transport, PublishedPort};
+use rustix::io::Errno;
+
+/// A veth goes with its namespace, for which the kernel takes some 50 ms, many at once. Only one that
+/// is still there after this time (somebody holds the namespace) is deleted by itself.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Something to do later.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Delete a host veth if it still exists after a while.
+    ReapVeth {
+        /// Interface index.
+        index: u32,
+        /// Name: an index may belong to another device by then.
+        name: String,
+    },
+    /// Drop the UDP flows that a newly published port should get, or that an unpublished one had.
+    DropUdpFlows {
+        /// The container's address.
+        container: Ipv4Addr,
+        /// Ports; others than udp are ignored.
+        ports: Vec<PublishedPort>,
+        /// Whether they are published now.
+        published: bool,
+    },
+    /// Do everything now, then answer.
+    Flush(Sender<()>),
+}
+
+/// The thread that does it.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    jobs: Option<Sender<Job>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts the thread.
+    pub(crate) fn start() -> io::Result<Self> {
+        let (jobs, queue) = channel();
+        let mut work = Work {
+            route: Socket::open(Protocol::Route)?,
+            netfilter: Socket::open(Protocol::Netfilter)?,
+            veths: Vec::new(),
+        };
+        let thread =
+            thread::Builder::new().name("ferry-net-work".to_owned()).spawn(move || work.run(&queue))?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    /// Queues a job.
+    pub(crate) fn queue(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // The thread ends only after the sender is gone.
+            let _ = jobs.send(job);
+        }
+    }
+
+    /// Waits until everything queued so far is done.
+    pub(crate) fn flush(&self) {
+        let (done, wait) = channel();
+        self.queue(Job::Flush(done));
+        let _ = wait.recv();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Work {
+    route: Socket,
+    netfilter: Socket,
+    /// In the order of their times.
+    veths: Vec<(Instant, u32, String)>,
+}
+
+impl Work {
+    fn run(&mut self, queue: &Receiver<Job>) {
+        loop {
+            let job = match self.veths.first() {
+                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some((due, ..)) => queue.recv_timeout(due.saturating_duration_since(Instant::now())),
+            };
+            match job {
+                Ok(Job::ReapVeth { index, name }) => self.veths.push((Instant::now() + GRACE, index, name)),
+                Ok(Job::DropUdpFlows { container, ports, published }) => {
+                    self.drop_flows(container, &ports, published);
+                }
+                Ok(Job::Flush(done)) => {
+                    self.reap(true);
+                    let _ = done.send(());
+                }
+                Err(RecvTimeoutError::Timeout) => self.reap(false),
+                // What is left is gone with its namespace, or found by the next daemon.
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn reap(&mut self, all: bool) {
+        let now = Instant::now();
+        let due = if all { self.veths.len() } else { self.veths.iter().take_while(|v| v.0 <= now).count() };
+        let mut batch = Batch::new();
+        for (_, index, name) in self.veths.drain(..due) {
+            if matches!(route::link(&mut self.route, LinkRef::Index(index)), Ok(Some(link)) if link.name == name)
+            {
+                route::delete_link(&mut batch, index);
+            }
+        }
+        let gone = |_, errno| errno == Errno::NODEV.raw_os_error();
+        if let Err(error) = self.route.execute_lenient(batch, &gone) {
+            tracing::warn!(%error, "host veths not deleted");
+        }
+    }
+
+    fn drop_flows(&mut self, container: Ipv4Addr, ports: &[PublishedPort], published: bool) {
+        let udp: Vec<&PublishedPort> = ports.iter().filter(|p| p.protocol == Transport::Udp).collect();
+        if udp.is_empty() {
+            return;
+        }
+        let doomed = |flow: &UdpFlow| {
+            let to_host = |p: &PublishedPort| {
+                let any_or = |ip: IpAddr| ip.is_unspecified() || ip == IpAddr::V4(flow.original_address);
+                p.host_port == flow.original_port && any_or(p.host_ip)
+            };
+            let ours = flow.reply_address == container;
+            if published { !ours && udp.iter().any(|p| to_host(p)) } else { ours }
+        };
+        if let Err(error) = conntrack::delete_udp(&mut self.netfilter, doomed) {
+            tracing::debug!(%error, "udp flows not dropped");
+        }
+    }
+}
