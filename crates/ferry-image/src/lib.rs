@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod config;
 pub mod error;
 pub mod image;
@@ -24,7 +25,10 @@ pub mod store;
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
 pub use error::{ImageError, Result};
 pub use image::{Image, ImageId, InUse, Platform, Removed};
+pub use layer::changes::{Change, ChangeKind, changes};
+pub use layer::diff::{diff_tar, export};
+pub use layer::ingest::{Expected, LayerIngest, PendingLayer, StagedLayer};
 pub use options::{
     CommitOptions, DiskUsage, ImportOptions, LayerDescriptor, LoadProgress, LoadedImage, RemoveOptions,
 };
-pub use store::ImageStore;
+pub use store::{ImageStore, LayerLease, LayerSource, Registration, chain_ids};
