@@ -154,11 +154,7 @@ impl<'a> Attaching<'a> {
         let elements = elements(record);
         let published = self.network.stack.table().publish(&elements);
         published.map_err(|e| self.connectivity(PortError::Rules(e.into())))?;
-        self.network.stack.worker.queue(Job::DropUdpFlows {
-            container: record.ipv4,
-            ports: record.published.clone(),
-            published: true,
-        });
+        self.network.drop_udp_flows(record, true);
         Ok(())
     }
 

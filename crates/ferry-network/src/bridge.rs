@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use ferry_sys::netlink::route::{self, LinkRef, PortChange};
+use ferry_sys::netlink::route::{self, PortChange};
 use ferry_sys::netlink::{Batch, NetlinkError};
 use ferry_types::EndpointId;
+use ferry_types::net::{Protocol, PublishedPort};
 use ipnet::Ipv4Net;
 
 use crate::attach::Attaching;
@@ -20,9 +21,6 @@ use crate::sandbox::{Plug, Pool, is_veth_name};
 use crate::stack::{Inner, NetworkStack};
 use crate::table::Elements;
 use crate::worker::Job;
-
-/// `BR_STATE_DISABLED` (`linux/if_bridge.h`).
-const PORT_DISABLED: u8 = 0;
 
 /// One bridge. `&self` everywhere: share it behind an `Arc`. Dropping it leaves everything in place.
 #[derive(Debug)]
@@ -119,20 +117,24 @@ impl BridgeNetwork {
             errors.push(kernel("cut off", &record.host_veth)(error));
         }
         self.stack.ports.release(&record.endpoint, &record.published);
-        self.stack.worker.queue(Job::DropUdpFlows {
-            container: record.ipv4,
-            ports: record.published.clone(),
-            published: false,
-        });
+        self.drop_udp_flows(record, false);
         self.stack.worker.queue(Job::ReapVeth { index: record.host_ifindex, name: record.host_veth.clone() });
         errors
+    }
+
+    /// Has the UDP flows dropped that a change of `record`'s ports makes wrong.
+    pub(crate) fn drop_udp_flows(&self, record: &EndpointRecord, published: bool) {
+        let udp = |p: &&PublishedPort| p.protocol == Protocol::Udp;
+        let ports: Vec<PublishedPort> = record.published.iter().filter(udp).cloned().collect();
+        if !ports.is_empty() {
+            self.stack.worker.queue(Job::DropUdpFlows { container: record.ipv4, ports, published });
+        }
     }
 
     /// From here on no frame passes the veth, and neither bridge nor host remember who had the address.
     fn cut_off(&self, record: &EndpointRecord) -> Result<(), NetlinkError> {
         let mut batch = Batch::new();
-        let port = PortChange { state: Some(PORT_DISABLED), flush: true, ..PortChange::default() };
-        route::set_port(&mut batch, LinkRef::Index(record.host_ifindex), &port);
+        route::set_port(&mut batch, record.host_ifindex, &PortChange { closed: true, ..PortChange::default() });
         route::delete_neighbour(&mut batch, self.device.index, record.ipv4);
         // The namespace is often gone already, and with it the veth.
         self.stack.route().execute_lenient(batch, &|_, _| true)
@@ -217,7 +219,7 @@ impl BridgeNetwork {
 
     pub(crate) fn pool(&self) -> &Arc<Pool> {
         self.pool.get_or_init(|| {
-            let plug = Plug { bridge: self.device.index, mtu: self.config.mtu, isolated: !self.config.icc };
+            let plug = Plug { bridge: self.device.index, mtu: self.config.mtu, isolated: self.device.isolate_ports };
             self.stack.maker.add(plug, self.stack.config.pool_size)
         })
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use ferry_sys::netlink::route::{self, Link, LinkChange, LinkRef};
 use ferry_sys::netlink::{Batch, NetlinkError, Socket};
@@ -21,6 +22,8 @@ pub(crate) struct Device {
     pub(crate) address: Ipv4Net,
     /// Whether it was not there before.
     pub(crate) created: bool,
+    /// Whether containers are kept apart as isolated ports, because netfilter does not see what is bridged.
+    pub(crate) isolate_ports: bool,
 }
 
 fn failed<'a>(
@@ -73,6 +76,22 @@ pub(crate) fn open(socket: &mut Socket, config: &BridgeConfig) -> Result<Device,
     }
 }
 
+/// Keeps containers of a bridge apart when they are to be. With br_netfilter the forward chain does it,
+/// and has to: a port published by a container of the same bridge is then reached by rewriting frames
+/// while they are bridged, which isolated ports would stop. Without, isolated ports do it.
+fn keep_apart(socket: &mut Socket, config: &BridgeConfig, index: u32) -> Result<bool, NetworkError> {
+    if config.icc {
+        return Ok(false);
+    }
+    if !Path::new("/proc/sys/net/bridge").exists() {
+        return Ok(true);
+    }
+    let mut batch = Batch::new();
+    route::filter_bridged(&mut batch, index);
+    socket.execute(batch).map_err(failed("filter frames on", config))?;
+    Ok(false)
+}
+
 fn adopt(socket: &mut Socket, config: &BridgeConfig, link: &Link) -> Result<Device, NetworkError> {
     let present = route::addresses(socket, link.index).map_err(failed("list addresses of", config))?;
     let present: Vec<Ipv4Net> =
@@ -98,7 +117,8 @@ fn adopt(socket: &mut Socket, config: &BridgeConfig, link: &Link) -> Result<Devi
     }
     socket.execute(batch).map_err(failed("configure bridge", config))?;
     sysctls(config)?;
-    Ok(Device { index: link.index, address, created: false })
+    let isolate_ports = keep_apart(socket, config, link.index)?;
+    Ok(Device { index: link.index, address, created: false, isolate_ports })
 }
 
 fn create(socket: &mut Socket, config: &BridgeConfig) -> Result<Device, NetworkError> {
@@ -137,7 +157,8 @@ fn configure_new(
     let up = LinkChange { up: Some(true), ..LinkChange::default() };
     route::set_link(&mut batch, LinkRef::Index(index), &up);
     socket.execute(batch).map_err(failed("configure bridge", config))?;
-    Ok(Device { index, address, created: true })
+    let isolate_ports = keep_apart(socket, config, index)?;
+    Ok(Device { index, address, created: true, isolate_ports })
 }
 
 /// Deletes the bridge; one that is gone is no error.

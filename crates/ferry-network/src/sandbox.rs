@@ -97,27 +97,27 @@ fn build(host: &mut Socket, plug: &Plug, netns: OwnedFd) -> Result<Ready, Networ
     let host_veth = create_pair(host, plug, &netns).map_err(failed("create veth pair"))?;
     set_sysctls();
 
-    let outer = LinkRef::Name(&host_veth);
-    let mut batch = Batch::new();
-    route::no_ipv6_autoconfiguration(&mut batch, outer);
-    let up = LinkChange { up: Some(true), ..LinkChange::default() };
-    route::set_link(&mut batch, outer, &LinkChange { master: Some(plug.bridge), ..up });
-    let port = PortChange { hairpin: Some(true), isolated: Some(plug.isolated), ..PortChange::default() };
-    route::set_port(&mut batch, outer, &port);
-    // A kernel without IPv6 has nothing to configure there.
-    host.execute_lenient(batch, &|index, _| index == 0).map_err(failed("connect veth to bridge"))?;
-
-    let mut batch = Batch::new();
-    route::set_link(&mut batch, LinkRef::Index(1), &up);
-    route::set_link(&mut batch, LinkRef::Name(INNER), &up);
-    inside.execute(batch).map_err(failed("bring up eth0"))?;
-
     let index = |socket: &mut Socket, name| -> Result<u32, NetworkError> {
         let link = route::link(socket, LinkRef::Name(name)).map_err(failed("inspect veth"))?;
         link.map(|l| l.index).ok_or_else(|| kernel("inspect veth")(io::ErrorKind::NotFound.into()))
     };
     let host_index = index(host, &host_veth)?;
     let inner_index = index(&mut inside, INNER)?;
+
+    let outer = LinkRef::Index(host_index);
+    let mut batch = Batch::new();
+    route::no_ipv6_autoconfiguration(&mut batch, outer);
+    let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    route::set_link(&mut batch, outer, &LinkChange { master: Some(plug.bridge), ..up });
+    let port = PortChange { hairpin: Some(true), isolated: Some(plug.isolated), ..PortChange::default() };
+    route::set_port(&mut batch, host_index, &port);
+    // A kernel without IPv6 has nothing to configure there.
+    host.execute_lenient(batch, &|index, _| index == 0).map_err(failed("connect veth to bridge"))?;
+
+    let mut batch = Batch::new();
+    route::set_link(&mut batch, LinkRef::Index(1), &up);
+    route::set_link(&mut batch, LinkRef::Index(inner_index), &up);
+    inside.execute(batch).map_err(failed("bring up eth0"))?;
     Ok(Ready { sandbox: sandbox(netns)?, route: inside, inner_index, host_veth, host_index })
 }
 

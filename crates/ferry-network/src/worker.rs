@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ferry_sys::netlink::conntrack::{self, UdpFlow};
 use ferry_sys::netlink::route::{self, LinkRef};
 use ferry_sys::netlink::{Batch, Protocol, Socket};
-use ferry_types::net::{Protocol as Transport, PublishedPort};
+use ferry_types::net::PublishedPort;
 use rustix::io::Errno;
 
 /// A veth goes with its namespace, for which the kernel takes some 50 ms, many at once. Only one that
@@ -31,7 +31,7 @@ pub(crate) enum Job {
     DropUdpFlows {
         /// The container's address.
         container: Ipv4Addr,
-        /// Ports; others than udp are ignored.
+        /// Its UDP ports.
         ports: Vec<PublishedPort>,
         /// Whether they are published now.
         published: bool,
@@ -133,17 +133,13 @@ impl Work {
     }
 
     fn drop_flows(&mut self, container: Ipv4Addr, ports: &[PublishedPort], published: bool) {
-        let udp: Vec<&PublishedPort> = ports.iter().filter(|p| p.protocol == Transport::Udp).collect();
-        if udp.is_empty() {
-            return;
-        }
         let doomed = |flow: &UdpFlow| {
             let to_host = |p: &PublishedPort| {
                 let any_or = |ip: IpAddr| ip.is_unspecified() || ip == IpAddr::V4(flow.original_address);
                 p.host_port == flow.original_port && any_or(p.host_ip)
             };
             let ours = flow.reply_address == container;
-            if published { !ours && udp.iter().any(|p| to_host(p)) } else { ours }
+            if published { !ours && ports.iter().any(to_host) } else { ours }
         };
         if let Err(error) = conntrack::delete_udp(&mut self.netfilter, doomed) {
             tracing::debug!(%error, "udp flows not dropped");

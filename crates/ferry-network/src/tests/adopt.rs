@@ -20,6 +20,7 @@ fn a_restart_takes_everything_over_and_removes_strays() {
         serve_tcp(&web.sandbox.netns, 80, "web");
         drop((bridge, stack));
         ask_tcp((GATEWAY, 8080)).unwrap();
+        eventually("the pool of the former engine is gone", || veths().len() == 2);
 
         let (stack, bridge) = super::support::bridge();
         drop(gone.relays);

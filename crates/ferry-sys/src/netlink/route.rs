@@ -22,20 +22,25 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
+const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
-const IFLA_INFO_SLAVE_KIND: u16 = 4;
-const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+const IFLA_BR_NF_CALL_IPTABLES: u16 = 36;
 const IFLA_BRPORT_STATE: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_LEARNING: u16 = 8;
+const IFLA_BRPORT_UNICAST_FLOOD: u16 = 9;
 const IFLA_BRPORT_FLUSH: u16 = 24;
+const IFLA_BRPORT_MCAST_FLOOD: u16 = 27;
+const IFLA_BRPORT_BCAST_FLOOD: u16 = 30;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
+const IFLA_BRPORT_LOCKED: u16 = 39;
 
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -157,29 +162,46 @@ pub struct PortChange {
     pub hairpin: Option<bool>,
     /// Keep it from talking to other isolated ports.
     pub isolated: Option<bool>,
-    /// Spanning-tree state; 0 disables the port, 3 forwards (`BR_STATE_*`, `linux/if_bridge.h`).
-    pub state: Option<u8>,
-    /// Forget the hardware addresses learnt on it.
-    pub flush: bool,
+    /// Let no frame pass any more and forget the hardware addresses learnt on it.
+    pub closed: bool,
 }
 
-/// Changes a bridge port.
-pub fn set_port(batch: &mut Batch, link: LinkRef<'_>, change: &PortChange) {
-    let mut m = link_message(batch, RTM_NEWLINK, link, (0, 0));
-    m.nest(IFLA_LINKINFO, |m| {
-        m.text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |m| {
-            if let Some(state) = change.state {
-                m.attr(IFLA_BRPORT_STATE, &[state]);
+/// Changes the bridge port with this interface index.
+pub fn set_port(batch: &mut Batch, index: u32, change: &PortChange) {
+    let mut header = ifinfo(index, 0, 0);
+    header[0] = libc::AF_BRIDGE as u8;
+    let mut m = batch.message(RTM_SETLINK, 0);
+    m.header(&header).nest(IFLA_PROTINFO, |m| {
+        if let Some(on) = change.hairpin {
+            m.attr(IFLA_BRPORT_MODE, &[u8::from(on)]);
+        }
+        if let Some(on) = change.isolated {
+            m.attr(IFLA_BRPORT_ISOLATED, &[u8::from(on)]);
+        }
+        if change.closed {
+            // The state would be enough, did not any change of the carrier set it to forwarding again.
+            for zero in [
+                IFLA_BRPORT_STATE,
+                IFLA_BRPORT_LEARNING,
+                IFLA_BRPORT_UNICAST_FLOOD,
+                IFLA_BRPORT_MCAST_FLOOD,
+                IFLA_BRPORT_BCAST_FLOOD,
+            ] {
+                m.attr(zero, &[0]);
             }
-            if let Some(on) = change.hairpin {
-                m.attr(IFLA_BRPORT_MODE, &[u8::from(on)]);
-            }
-            if let Some(on) = change.isolated {
-                m.attr(IFLA_BRPORT_ISOLATED, &[u8::from(on)]);
-            }
-            if change.flush {
-                m.attr(IFLA_BRPORT_FLUSH, &[]);
-            }
+            // Frames from addresses not learnt are dropped (Linux 5.18).
+            m.attr(IFLA_BRPORT_LOCKED, &[1]).attr(IFLA_BRPORT_FLUSH, &[]);
+        }
+    });
+}
+
+/// Makes frames that pass a bridge pass the IPv4 hooks of netfilter, whatever the host's setting
+/// (`bridge-nf-call-iptables`) is.
+pub fn filter_bridged(batch: &mut Batch, index: u32) {
+    let mut m = batch.message(RTM_NEWLINK, 0);
+    m.header(&ifinfo(index, 0, 0)).nest(IFLA_LINKINFO, |m| {
+        m.text(IFLA_INFO_KIND, "bridge").nest(IFLA_INFO_DATA, |m| {
+            m.attr(IFLA_BR_NF_CALL_IPTABLES, &[1]);
         });
     });
 }
