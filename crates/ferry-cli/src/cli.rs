@@ -1,0 +1,178 @@
+//! From a command line to a running command: globals, lookup, parsing, errors, exit code.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Args as _, Command, FromArgMatches as _};
+
+use crate::app::App;
+use crate::commands::{GROUPS, TABLE};
+use crate::failure::{self, CLIENT_FAILED, FAILED, Failure};
+use crate::globals::Globals;
+use crate::usage::{self, Parsed};
+use crate::verb::{Arity, Spec};
+use crate::{help, out};
+
+/// See [`crate::main`].
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut args = args.into_iter();
+    let prog = program_name(args.next());
+    let rest: Vec<OsString> = args.collect();
+    let code = match dispatch(&prog, &rest) {
+        Ok(code) => code,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                out::note(failure::finish(&failure.message, &prog));
+            }
+            failure.code
+        }
+    };
+    ExitCode::from(code)
+}
+
+/// `docker` when called so, else `ferry`.
+fn program_name(arg0: Option<OsString>) -> String {
+    let name = arg0.as_deref().map(Path::new).and_then(Path::file_name).and_then(|n| n.to_str());
+    if name == Some("docker") { "docker".to_owned() } else { "ferry".to_owned() }
+}
+
+fn dispatch(prog: &str, args: &[OsString]) -> Result<u8, Failure> {
+    let define = || usage::prepare(Globals::augment_args(Command::new("")));
+    let bad_flag = |message: String| {
+        let text = format!(
+            "{message}\n\nUsage:  {prog} [OPTIONS] COMMAND [ARG...]\n\nRun '{prog} --help' for more information"
+        );
+        Failure::new(text).with_code(CLIENT_FAILED)
+    };
+    let overview = |config: Option<&str>| {
+        let dir = crate::config::directory(config);
+        help::overview(prog, &define(), &dir.to_string_lossy())
+    };
+    let globals = match usage::parse_flags(define(), args) {
+        Parsed::Matches(mut m) => {
+            Globals::from_arg_matches_mut(&mut m).map_err(|e| bad_flag(e.to_string()))?
+        }
+        Parsed::Help { .. } => {
+            out::print(overview(None))?;
+            return Ok(0);
+        }
+        Parsed::BadFlag(message) | Parsed::BadCount(message) => return Err(bad_flag(message)),
+    };
+    if globals.version {
+        out::println(format!("{} version {}", crate::app::product(prog), env!("CARGO_PKG_VERSION")))?;
+        return Ok(0);
+    }
+    if let Some(level) = &globals.log_level
+        && !["trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"].contains(&level.as_str())
+    {
+        return Err(Failure::new(format!("Unable to parse logging level: {level}")));
+    }
+    let words = globals.command.clone();
+    let Some(first) = words.first().and_then(|w| w.to_str()) else {
+        out::print(overview(globals.config.as_deref()))?;
+        return Ok(0);
+    };
+    if first == "help" {
+        return show_help(prog, &words[1..], &overview(globals.config.as_deref()));
+    }
+    let Some((path, spec, rest)) = find(&words) else {
+        return no_such_command(prog, &words);
+    };
+    execute(App::new(prog, globals), spec, &path, rest)
+}
+
+/// The command named by the first one or two words, and the remaining ones.
+fn find(words: &[OsString]) -> Option<(String, &'static Spec, &[OsString])> {
+    let first = words.first()?.to_str()?;
+    let is_group = GROUPS.iter().any(|g| g.0 == first);
+    let (path, rest) = if is_group {
+        (format!("{first} {}", words.get(1)?.to_str()?), &words[2..])
+    } else {
+        (first.to_owned(), &words[1..])
+    };
+    let spec = TABLE.iter().find(|s| s.paths.contains(&path.as_str()))?;
+    Some((path, spec, rest))
+}
+
+fn show_help(prog: &str, words: &[OsString], overview: &str) -> Result<u8, Failure> {
+    let text = match (words.first().and_then(|w| w.to_str()), find(words)) {
+        (None, _) => overview.to_owned(),
+        (_, Some((path, spec, _))) => help::command(prog, &path, spec),
+        (Some(name), None) if GROUPS.iter().any(|g| g.0 == name) => help::group(prog, name),
+        (Some(name), None) => return Err(Failure::new(format!("unknown help topic: {name}"))),
+    };
+    out::print(text)?;
+    Ok(0)
+}
+
+fn no_such_command(prog: &str, words: &[OsString]) -> Result<u8, Failure> {
+    let word = |i: usize| words.get(i).map(|w| w.to_string_lossy().into_owned());
+    let first = word(0).unwrap_or_default();
+    if !GROUPS.iter().any(|g| g.0 == first) {
+        return Err(Failure::new(format!(
+            "{prog}: unknown command: {prog} {first}\n\nRun '{prog} --help' for more information"
+        )));
+    }
+    match word(1) {
+        None => {
+            out::print(help::group(prog, &first))?;
+            Ok(0)
+        }
+        Some(flag) if flag == "--help" || flag == "-h" => {
+            out::print(help::group(prog, &first))?;
+            Ok(0)
+        }
+        Some(flag) if flag.starts_with("--") => Err(Failure::new(format!(
+            "unknown flag: {flag}\n\nUsage:  {prog} {first}\n\nRun '{prog} {first} --help' for more information"
+        ))
+        .with_code(CLIENT_FAILED)),
+        Some(second) => Err(Failure::new(format!(
+            "{prog}: unknown command: {prog} {first} {second}\n\nUsage:  {prog} {first}\n\nRun '{prog} {first} --help' for more information"
+        ))),
+    }
+}
+
+fn execute(app: App, spec: &'static Spec, path: &str, args: &[OsString]) -> Result<u8, Failure> {
+    let prog = app.prog.clone();
+    let called = format!("{prog} {path}");
+    let usage_line = help::usage_line(&prog, path, spec);
+    let matches = match usage::parse(spec, &called, args) {
+        Parsed::Matches(matches) => matches,
+        Parsed::Help { deprecated } => {
+            if deprecated {
+                out::note("Flag shorthand -h has been deprecated, use --help");
+            }
+            out::print(help::command(&prog, path, spec))?;
+            return Ok(0);
+        }
+        Parsed::BadFlag(message) => {
+            let text =
+                format!("{message}\n\nUsage:  {usage_line}\n\nRun '{called} --help' for more information");
+            return Err(Failure::new(text).with_code(CLIENT_FAILED));
+        }
+        Parsed::BadCount(message) => {
+            let verb = if matches!(spec.arity, Arity::AtLeast(_) | Arity::Range(..)) { "See" } else { "Run" };
+            return Err(Failure::new(format!(
+                "{prog}: {message}\n\nUsage:  {usage_line}\n\n{verb} '{called} --help' for more information"
+            )));
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(format!("cannot start: {}", crate::text::io_reason(&e))))?;
+    let result = runtime.block_on((spec.start)(&app, matches));
+    // A thread blocked in a read of stdin must not keep the program alive.
+    runtime.shutdown_background();
+    result.map_err(|mut failure| {
+        if spec.run_style_errors && failure.code >= CLIENT_FAILED && !failure.message.is_empty() {
+            failure.message =
+                format!("{prog}: {}\n\nRun '{called} --help' for more information", failure.message);
+        }
+        if failure.code == 0 {
+            failure.code = FAILED;
+        }
+        failure
+    })
+}

@@ -1,0 +1,292 @@
+//! `inspect` of everything.
+
+use clap::Args;
+use ferry_client::Request;
+use serde_json::Value;
+
+use crate::app::App;
+use crate::failure::{CmdResult, Failure, finish};
+use crate::format::{json, template};
+use crate::out;
+use crate::verb::{Arity, Verb};
+
+/// Return low-level information on Docker objects
+#[derive(Debug, Args)]
+pub struct Inspect {
+    #[arg(long, short = 'f', value_name = "string", help = super::INSPECT_FORMAT_HELP)]
+    format: Option<String>,
+    /// Display total file sizes if the type is container
+    #[arg(long, short = 's')]
+    size: bool,
+    /// Only inspect objects of the given type
+    #[arg(long = "type", value_name = "string")]
+    kind: Option<String>,
+    #[arg(hide = true)]
+    args: Vec<String>,
+}
+
+/// Display detailed information on one or more containers
+#[derive(Debug, Args)]
+pub struct Containers {
+    #[arg(long, short = 'f', value_name = "string", help = super::INSPECT_FORMAT_HELP)]
+    format: Option<String>,
+    /// Display total file sizes
+    #[arg(long, short = 's')]
+    size: bool,
+    #[arg(hide = true)]
+    args: Vec<String>,
+}
+
+/// Display detailed information on one or more images
+#[derive(Debug, Args)]
+pub struct Images {
+    #[arg(long, short = 'f', value_name = "string", help = super::INSPECT_FORMAT_HELP)]
+    format: Option<String>,
+    /// Inspect a specific platform of the multi-platform image.
+    /// If the image or the server is not multi-platform capable, the command will error out if the platform does not match.
+    /// 'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)
+    #[arg(long, value_name = "string", verbatim_doc_comment)]
+    platform: Option<String>,
+    #[arg(hide = true)]
+    args: Vec<String>,
+}
+
+/// Display detailed information on one or more volumes
+#[derive(Debug, Args)]
+pub struct Volumes {
+    #[arg(long, short = 'f', value_name = "string", help = super::INSPECT_FORMAT_HELP)]
+    format: Option<String>,
+    #[arg(hide = true)]
+    args: Vec<String>,
+}
+
+/// Display detailed information on one or more networks
+#[derive(Debug, Args)]
+pub struct Networks {
+    #[arg(long, short = 'f', value_name = "string", help = super::INSPECT_FORMAT_HELP)]
+    format: Option<String>,
+    /// Verbose output for diagnostics
+    #[arg(long, short = 'v')]
+    verbose: bool,
+    #[arg(hide = true)]
+    args: Vec<String>,
+}
+
+/// What can be inspected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Container,
+    Image,
+    Network,
+    Volume,
+}
+
+/// The order in which `inspect` without `--type` looks.
+const SEARCHED: [Kind; 4] = [Kind::Container, Kind::Image, Kind::Network, Kind::Volume];
+
+impl Kind {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "container" => Some(Self::Container),
+            "image" => Some(Self::Image),
+            "network" => Some(Self::Network),
+            "volume" => Some(Self::Volume),
+            _ => None,
+        }
+    }
+
+    fn request(self, name: &str, size: bool) -> Request {
+        let name = Request::escape(name);
+        match self {
+            Self::Container => Request::get(format!("/containers/{name}/json")).flag("size", size),
+            Self::Image => Request::get(format!("/images/{name}/json")),
+            Self::Network => Request::get(format!("/networks/{name}")),
+            Self::Volume => Request::get(format!("/volumes/{name}")),
+        }
+    }
+}
+
+impl Verb for Inspect {
+    const PATHS: &'static [&'static str] = &["inspect"];
+    const USAGE: &'static str = "[OPTIONS] NAME|ID [NAME|ID...]";
+    const ARITY: Arity = Arity::AtLeast(1);
+
+    async fn run(self, app: &App) -> CmdResult {
+        let kind = match self.kind.as_deref() {
+            None | Some("") => None,
+            Some(text @ ("node" | "service" | "secret" | "config" | "task" | "plugin")) => {
+                return Err(Failure::new(format!("inspecting a {text} is not supported yet")));
+            }
+            Some(text) => {
+                let known = Kind::parse(text);
+                Some(
+                    known
+                        .ok_or_else(|| Failure::new(format!("unknown type: {}", crate::text::quote(text))))?,
+                )
+            }
+        };
+        let size = self.size;
+        show(app, self.format.as_deref(), &self.args, async |name| match kind {
+            Some(kind) => fetch(app, kind.request(name, size)).await,
+            None => search(app, name, size).await,
+        })
+        .await
+    }
+}
+
+/// The first object of any type with that name.
+async fn search(app: &App, name: &str, size: bool) -> Result<String, Failure> {
+    for kind in SEARCHED {
+        match fetch(app, kind.request(name, size)).await {
+            Err(e) if matches!(e.status, Some(404 | 501 | 503)) => {}
+            // A name no image can have is no reason to stop looking.
+            Err(e) if kind == Kind::Image && e.status == Some(400) => {}
+            other => return other,
+        }
+    }
+    Err(Failure::new(format!("error: no such object: {name}")))
+}
+
+/// An object as the engine wrote it.
+async fn fetch(app: &App, request: Request) -> Result<String, Failure> {
+    let bytes = app.send(request).await?.bytes().await?;
+    String::from_utf8(bytes.to_vec()).map_err(|_| Failure::new("the engine's answer is not UTF-8"))
+}
+
+macro_rules! inspect_one_kind {
+    ($type:ty, $paths:expr, $usage:expr, $self:ident => $request:expr) => {
+        impl Verb for $type {
+            const PATHS: &'static [&'static str] = $paths;
+            const USAGE: &'static str = $usage;
+            const ARITY: Arity = Arity::AtLeast(1);
+
+            async fn run($self, app: &App) -> CmdResult {
+                let request = $request;
+                show(app, $self.format.as_deref(), &$self.args, async |name| fetch(app, request(name)).await).await
+            }
+        }
+    };
+}
+
+inspect_one_kind!(Containers, &["container inspect"], "[OPTIONS] CONTAINER [CONTAINER...]",
+    self => |name: &str| Kind::Container.request(name, self.size));
+inspect_one_kind!(Images, &["image inspect"], "[OPTIONS] IMAGE [IMAGE...]",
+    self => |name: &str| Kind::Image.request(name, false).query_opt("platform", &platform(self.platform.as_deref())));
+inspect_one_kind!(Volumes, &["volume inspect"], "[OPTIONS] VOLUME [VOLUME...]",
+    self => |name: &str| Kind::Volume.request(name, false));
+inspect_one_kind!(Networks, &["network inspect"], "[OPTIONS] NETWORK [NETWORK...]",
+    self => |name: &str| Kind::Network.request(name, false).flag("verbose", self.verbose));
+
+/// `os/arch[/variant]` as the API's JSON; empty for none.
+pub fn platform(text: Option<&str>) -> String {
+    let Some(text) = text.filter(|t| !t.is_empty()) else { return String::new() };
+    let mut parts = text.splitn(3, '/');
+    let names = ["os", "architecture", "variant"];
+    let fields: serde_json::Map<String, Value> =
+        names.iter().filter_map(|n| parts.next().map(|p| ((*n).to_owned(), p.into()))).collect();
+    Value::Object(fields).to_string()
+}
+
+/// Shows all objects, then says what could not be had.
+async fn show<F>(app: &App, format: Option<&str>, names: &[String], get: F) -> CmdResult
+where
+    F: AsyncFn(&str) -> Result<String, Failure>,
+{
+    let format = format.filter(|f| !f.is_empty());
+    let parsed = match format {
+        None | Some("json") => None,
+        Some(source) => Some(template::Format::parse(source)?),
+    };
+    let mut found = Vec::new();
+    let mut complaints = Vec::new();
+    for name in names {
+        match get(name).await {
+            Ok(object) => found.push(object),
+            Err(e) if e.unreachable && found.is_empty() => return Err(e),
+            Err(e) => complaints.push(finish(&e.message, &app.prog)),
+        }
+    }
+    match (&parsed, format) {
+        (Some(template), _) => {
+            for object in &found {
+                out::println(template.render(&template::from_json(&with_optional_fields(object)?))?)?;
+            }
+            if found.is_empty() {
+                out::println("")?;
+            }
+        }
+        (None, Some(_)) => {
+            let compact: Vec<Value> =
+                found.iter().map(|o| serde_json::from_str(o)).collect::<Result<_, _>>()?;
+            out::println(Value::Array(compact).to_string())?;
+        }
+        (None, None) => out::println(json::indent(&format!("[{}]", found.join(",")), "", "    "))?,
+    }
+    if complaints.is_empty() {
+        return Ok(0);
+    }
+    Err(Failure::new(complaints.join("\n")))
+}
+
+/// Fields the API leaves out when they are empty. Templates ask for them all the same
+/// (`{{if .State.Health}}`), and Docker's client knows them.
+const OPTIONAL: [(&str, &[&str]); 4] = [
+    ("State", &["Health"]),
+    (
+        "Config",
+        &[
+            "Healthcheck",
+            "StopSignal",
+            "StopTimeout",
+            "ExposedPorts",
+            "Shell",
+            "MacAddress",
+            "NetworkDisabled",
+            "ArgsEscaped",
+        ],
+    ),
+    (
+        "HostConfig",
+        &["Mounts", "Tmpfs", "Sysctls", "Annotations", "StorageOpt", "Init", "Runtime", "Isolation"],
+    ),
+    ("NetworkSettings", &["Ports", "Networks"]),
+];
+
+fn with_optional_fields(object: &str) -> Result<Value, Failure> {
+    let mut value: Value = serde_json::from_str(object)?;
+    let is_container = value.get("HostConfig").is_some() && value.get("State").is_some();
+    if is_container {
+        for key in ["SizeRw", "SizeRootFs", "GraphDriver", "ImageManifestDescriptor"] {
+            if value.get(key).is_none() {
+                value[key] = Value::Null;
+            }
+        }
+    }
+    for (owner, fields) in OPTIONAL {
+        let Some(owner) = value.get_mut(owner).and_then(Value::as_object_mut) else { continue };
+        for field in fields {
+            owner.entry(*field).or_insert(Value::Null);
+        }
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_can_be_asked_for() {
+        let object = r#"{"State":{"Status":"running"},"HostConfig":{},"Id":"a"}"#;
+        let data = template::from_json(&with_optional_fields(object).unwrap());
+        let render = |t: &str| template::Format::parse(t).unwrap().render(&data);
+        assert_eq!(render("{{if .State.Health}}y{{else}}n{{end}}").unwrap(), "n");
+        assert!(render("{{.State.Nope}}").is_err());
+    }
+
+    #[test]
+    fn platforms() {
+        assert_eq!(platform(Some("linux/arm/v7")), r#"{"architecture":"arm","os":"linux","variant":"v7"}"#);
+        assert_eq!(platform(None), "");
+    }
+}

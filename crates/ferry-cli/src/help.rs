@@ -1,0 +1,174 @@
+//! Help texts in the layout Docker's users know.
+
+use clap::{Arg, Command};
+
+use crate::commands::{GROUPS, TABLE};
+use crate::usage;
+use crate::verb::Spec;
+
+/// Columns to wrap at: the terminal's width, or 80.
+fn width() -> usize {
+    use std::os::fd::AsFd as _;
+    rustix::termios::tcgetwinsize(std::io::stdin().as_fd())
+        .ok()
+        .map(|size| usize::from(size.ws_col))
+        .filter(|w| *w > 0)
+        .unwrap_or(80)
+}
+
+/// Help of one command as called under `path`.
+pub fn command(prog: &str, path: &str, spec: &Spec) -> String {
+    let command = usage::prepare((spec.define)());
+    let options = options(&command, prog);
+    let mut out = format!("Usage:  {}\n\n{}\n", usage_line(prog, path, spec), about(&command));
+    if spec.paths.len() > 1 {
+        let names: Vec<_> = spec.paths.iter().map(|p| format!("{prog} {p}")).collect();
+        out.push_str(&format!("\nAliases:\n  {}\n", names.join(", ")));
+    }
+    if !options.is_empty() {
+        out.push_str(&format!("\nOptions:\n{options}"));
+    }
+    out
+}
+
+/// `docker run [OPTIONS] IMAGE …`; a command of several forms has one per line.
+pub fn usage_line(prog: &str, path: &str, spec: &Spec) -> String {
+    let forms: Vec<_> = spec
+        .usage
+        .split('\n')
+        .map(|form| if form.is_empty() { format!("{prog} {path}") } else { format!("{prog} {path} {form}") })
+        .collect();
+    forms.join("\n\t")
+}
+
+/// A command's description.
+fn about(command: &Command) -> String {
+    let text = command.get_long_about().or_else(|| command.get_about());
+    text.map(ToString::to_string).unwrap_or_default()
+}
+
+/// First line of a command's description, for lists of commands.
+pub fn summary(spec: &Spec) -> String {
+    let command = (spec.define)();
+    command
+        .get_about()
+        .map(ToString::to_string)
+        .unwrap_or_default()
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// Help of a group such as `container`.
+pub fn group(prog: &str, name: &str) -> String {
+    let about = GROUPS.iter().find(|g| g.0 == name).map_or("", |g| g.1);
+    let prefix = format!("{name} ");
+    let mut rows: Vec<(String, String)> = Vec::new();
+    for spec in TABLE {
+        let own = spec.paths.iter().find_map(|p| p.strip_prefix(prefix.as_str()));
+        if let Some(own) = own {
+            rows.push((own.to_owned(), summary(spec)));
+        }
+    }
+    rows.sort();
+    format!(
+        "Usage:  {prog} {name} COMMAND\n\n{about}\n\nCommands:\n{}\nRun '{prog} {name} COMMAND --help' for more information on a command.\n",
+        listing(&rows)
+    )
+}
+
+fn listing(rows: &[(String, String)]) -> String {
+    let widest = rows.iter().map(|r| r.0.len()).max().unwrap_or(0).max(11);
+    rows.iter().map(|(name, text)| format!("  {name:widest$} {text}\n")).collect()
+}
+
+/// Commands people use most, shown first.
+const COMMON: [&str; 12] =
+    ["run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search", "version", "info"];
+
+/// The program's own help.
+pub fn overview(prog: &str, globals: &Command, config_dir: &str) -> String {
+    let of = |name: &str| TABLE.iter().find(|s| s.paths.contains(&name));
+    let row = |name: &str| of(name).map(|s| (name.to_owned(), summary(s)));
+    let common: Vec<_> = COMMON.iter().filter_map(|n| row(n)).collect();
+    let mut others: Vec<(String, String)> = TABLE
+        .iter()
+        .flat_map(|s| s.paths)
+        .filter(|p| !p.contains(' ') && !COMMON.contains(p))
+        .filter_map(|p| row(p))
+        .collect();
+    others.sort();
+    let groups: Vec<_> = GROUPS.iter().map(|g| (g.0.to_owned(), g.1.to_owned())).collect();
+    let options = options(globals, prog).replace("{config}", config_dir);
+    format!(
+        "Usage:  {prog} [OPTIONS] COMMAND\n\n{}\n\nCommon Commands:\n{}\nManagement Commands:\n{}\nCommands:\n{}\nGlobal Options:\n{options}\nRun '{prog} COMMAND --help' for more information on a command.\n",
+        about(globals),
+        listing(&common),
+        listing(&groups),
+        listing(&others),
+    )
+}
+
+/// The option column: `  -f, --flag type   text`, wrapped.
+fn options(command: &Command, prog: &str) -> String {
+    let mut args: Vec<&Arg> =
+        command.get_arguments().filter(|a| a.get_long().is_some() && !a.is_hide_set()).collect();
+    args.sort_by_key(|a| a.get_long().unwrap_or_default());
+    let heads: Vec<String> = args.iter().map(|a| head(a)).collect();
+    let indent = heads.iter().map(String::len).max().unwrap_or(0) + 3;
+    let width = width().saturating_sub(1);
+    let mut out = String::new();
+    for (arg, head) in args.iter().zip(&heads) {
+        let text =
+            arg.get_long_help().or_else(|| arg.get_help()).map(ToString::to_string).unwrap_or_default();
+        let text = text.replace("{prog}", prog);
+        out.push_str(&format!("{head:indent$}{}\n", wrap(&text, indent, width)));
+    }
+    out
+}
+
+fn head(arg: &Arg) -> String {
+    let long = arg.get_long().unwrap_or_default();
+    let short = arg.get_short().map_or("    ".to_owned(), |s| format!("-{s}, "));
+    let kind = match usage::is_switch(arg) {
+        true => String::new(),
+        false => arg.get_value_names().and_then(|n| n.first()).map_or(String::new(), |n| format!(" {n}")),
+    };
+    format!("  {short}--{long}{kind}")
+}
+
+/// Breaks `text` into lines of at most `width` columns, all but the first indented. The last line may
+/// be five columns longer, so that no single word is left over; given line breaks stay.
+fn wrap(text: &str, indent: usize, width: usize) -> String {
+    let (indent, lead) = if width < indent + 24 { (16, true) } else { (indent, false) };
+    let pad = format!("\n{}", " ".repeat(indent));
+    if width < indent + 24 {
+        return text.replace('\n', &pad);
+    }
+    const SLOP: usize = 5;
+    let limit = width - indent - SLOP;
+    let mut lines: Vec<&str> = Vec::new();
+    let mut rest = text;
+    loop {
+        if rest.len() < limit + SLOP || !rest.is_char_boundary(limit) {
+            lines.push(rest);
+            break;
+        }
+        let window = &rest[..limit];
+        let (Some(space), newline) =
+            (window.rfind([' ', '\t', '\n']).filter(|at| *at > 0), window.rfind('\n'))
+        else {
+            lines.push(rest);
+            break;
+        };
+        let at = newline.filter(|n| *n > 0 && *n < space).unwrap_or(space);
+        lines.push(&rest[..at]);
+        rest = &rest[at + 1..];
+        if rest.is_empty() {
+            break;
+        }
+    }
+    let body = lines.iter().map(|l| l.replace('\n', &pad)).collect::<Vec<_>>().join(&pad);
+    if lead { format!("{pad}{body}") } else { body }
+}

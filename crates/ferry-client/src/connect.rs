@@ -1,0 +1,73 @@
+//! Opening connections and keeping idle ones.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::body::WireBody;
+use crate::endpoint::Endpoint;
+use crate::error::Error;
+use crate::tls::TlsOptions;
+
+/// One HTTP/1.1 connection able to send the next request.
+pub(crate) type Connection = SendRequest<WireBody>;
+
+/// Idle connections, most recently used last. A request takes one or opens another; a response gives
+/// it back when its body has been read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pool(Arc<Mutex<Vec<Connection>>>);
+
+impl Pool {
+    pub(crate) fn take(&self) -> Option<Connection> {
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(connection) = idle.pop() {
+            if connection.is_ready() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn put(&self, connection: Connection) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+    }
+}
+
+/// Connects and starts the task that drives the connection; the caller must be inside a tokio runtime.
+pub(crate) async fn open(endpoint: &Endpoint, tls: Option<&TlsOptions>) -> Result<Connection, Error> {
+    let failed = |source: io::Error| Error::Connect { endpoint: endpoint.to_string(), source };
+    match (endpoint, tls) {
+        (Endpoint::Unix(path), _) => {
+            let stream = UnixStream::connect(path).await.map_err(failed)?;
+            start(stream).await.map_err(|e| failed(io::Error::other(e)))
+        }
+        (Endpoint::Tcp { host, port, .. }, None) => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
+            stream.set_nodelay(true).map_err(failed)?;
+            start(stream).await.map_err(|e| failed(io::Error::other(e)))
+        }
+        (Endpoint::Tcp { host, port, .. }, Some(tls)) => {
+            let connector = tls.connector()?;
+            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
+            stream.set_nodelay(true).map_err(failed)?;
+            let name = rustls::pki_types::ServerName::try_from(host.clone())
+                .map_err(|_| Error::Endpoint(endpoint.to_string()))?;
+            let stream = connector.connect(name, stream).await.map_err(failed)?;
+            start(stream).await.map_err(|e| failed(io::Error::other(e)))
+        }
+    }
+}
+
+async fn start<S>(stream: S) -> Result<Connection, hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+    // The task ends with the connection; a request on it reports whatever broke it.
+    tokio::spawn(connection.with_upgrades());
+    Ok(sender)
+}
