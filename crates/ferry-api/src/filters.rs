@@ -105,11 +105,6 @@ impl Filters {
         self.0.iter().map(|(key, values)| (key.as_str(), values.iter().map(String::as_str)))
     }
 
-    /// Keys and their values, both sorted.
-    pub fn into_map(self) -> BTreeMap<String, Vec<String>> {
-        self.0.into_iter().map(|(key, values)| (key, values.into_iter().collect())).collect()
-    }
-
     /// Refuses keys that are not among `known`.
     ///
     /// # Errors

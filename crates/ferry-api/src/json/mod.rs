@@ -30,10 +30,6 @@ pub fn from_slice<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Json
 
 /// Decodes a parsed value; several types may be read from one value (see [`embed`]).
 pub(crate) fn from_node<T: serde::de::DeserializeOwned>(node: &Node<'_>) -> Result<T, JsonError> {
-    if matches!(node, Node::Null) {
-        // Go leaves the target as it was: the zero value.
-        return T::deserialize(&Node::Object(Vec::new())).or_else(|_| T::deserialize(node));
-    }
     T::deserialize(node)
 }
 
@@ -164,6 +160,7 @@ mod tests {
 
     #[test]
     fn null_is_the_zero_value() {
+        assert_eq!(from_slice::<Option<Inner>>(b"null").unwrap(), None);
         assert_eq!(from_slice::<Inner>(b"null").unwrap(), Inner::default());
         assert_eq!(from_slice::<Outer>(b" null ").unwrap(), Outer::default());
     }

@@ -1,0 +1,140 @@
+//! A request as handlers see it, and how its body is read.
+
+use std::time::Duration;
+
+use ferry_api::{ApiVersion, json};
+use ferry_engine::Engine;
+use ferry_engine::api::{BodyReader, Hijacked};
+use futures_util::TryStreamExt as _;
+use futures_util::future::BoxFuture;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http_body_util::{BodyDataStream, BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
+use tokio_util::io::StreamReader;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{HttpError, Result};
+use crate::query::Query;
+use crate::reply::Reply;
+use crate::transport::{ConnHandle, hijack_head};
+
+/// Largest JSON body. A container of 10,000 long environment variables has about one.
+const MAX_JSON: usize = 16 << 20;
+/// How long a client may take to send a JSON body.
+const JSON_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// One request.
+pub(crate) struct Call {
+    pub(crate) engine: Engine,
+    pub(crate) version: ApiVersion,
+    pub(crate) query: Query,
+    pub(crate) head: Parts,
+    pub(crate) body: Incoming,
+    /// Cancelled when the server stops: endless streams end.
+    pub(crate) stop: CancellationToken,
+    pub(crate) conn: ConnHandle,
+}
+
+impl Call {
+    /// The body as JSON; the zero value when there is none at all.
+    pub(crate) async fn json_or_default<T: DeserializeOwned + Default>(&mut self) -> Result<T> {
+        if self.declared_empty() {
+            return Ok(T::default());
+        }
+        self.json().await
+    }
+
+    /// The body as JSON, which must be there.
+    pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<T> {
+        if !self.declared_empty() {
+            check_content_type(self.header(CONTENT_TYPE))?;
+        }
+        let read = Limited::new(&mut self.body, MAX_JSON).collect();
+        let body = match tokio::time::timeout(JSON_TIMEOUT, read).await {
+            Err(_) => return Err(HttpError::invalid("timed out while reading the request body")),
+            Ok(Err(e)) if e.is::<LengthLimitError>() => return Err(HttpError::too_large(MAX_JSON)),
+            Ok(Err(e)) => return Err(HttpError::invalid(format!("reading the request body: {e}"))),
+            Ok(Ok(body)) => body.to_bytes(),
+        };
+        Ok(json::from_slice(&body)?)
+    }
+
+    /// The body as it arrives.
+    pub(crate) fn reader(self) -> BodyReader {
+        let chunks = BodyDataStream::new(self.body).map_err(std::io::Error::other);
+        Box::pin(StreamReader::new(chunks))
+    }
+
+    /// A header's value, empty when absent or not text.
+    pub(crate) fn header(&self, name: http::HeaderName) -> &str {
+        self.head.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+    }
+
+    fn declared_empty(&self) -> bool {
+        let headers = &self.head.headers;
+        let length = headers.get(CONTENT_LENGTH).map(http::HeaderValue::as_bytes);
+        matches!(length, Some(b"0")) || (length.is_none() && !headers.contains_key(TRANSFER_ENCODING))
+    }
+
+    /// Whether the body may hold more than `bytes`.
+    pub(crate) fn body_longer_than(&self, bytes: u64) -> bool {
+        let length = self.header(CONTENT_LENGTH);
+        match length.parse::<u64>() {
+            Ok(length) => length > bytes,
+            Err(_) => self.head.headers.contains_key(TRANSFER_ENCODING),
+        }
+    }
+
+    /// Leaves HTTP: the client gets the head of a hijacked stream, `then` its socket.
+    ///
+    /// # Errors
+    /// For HTTP/2 clients, whose stream is not a socket.
+    pub(crate) fn hijack(
+        &self,
+        multiplexed: bool,
+        then: impl FnOnce(Hijacked) -> BoxFuture<'static, ()> + Send + 'static,
+    ) -> Reply {
+        let upgrade = self.head.headers.contains_key(UPGRADE);
+        let head = hijack_head(upgrade, multiplexed, self.version);
+        self.conn
+            .hijack(head, Box::new(then))
+            .ok_or_else(|| HttpError::invalid("this stream needs a connection of its own: use HTTP/1.1"))
+    }
+}
+
+/// Refuses bodies that do not claim to be JSON, as Docker does.
+fn check_content_type(value: &str) -> Result<()> {
+    let media_type = value.split(';').next().unwrap_or_default().trim();
+    if media_type.is_empty() {
+        return Err(HttpError::invalid(format!(
+            "malformed Content-Type header ({value}): mime: no media type"
+        )));
+    }
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        return Err(HttpError::invalid(format!(
+            "unsupported Content-Type header ({value}): must be 'application/json'"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_must_claim_to_be_json() {
+        assert!(check_content_type("application/json").is_ok());
+        assert!(check_content_type("Application/JSON; charset=utf-8").is_ok());
+        assert_eq!(
+            check_content_type("text/plain").unwrap_err().message,
+            "unsupported Content-Type header (text/plain): must be 'application/json'"
+        );
+        assert_eq!(
+            check_content_type("").unwrap_err().message,
+            "malformed Content-Type header (): mime: no media type"
+        );
+    }
+}

@@ -1,0 +1,327 @@
+//! Which route a method and a path name. Image names hold slashes, so paths are matched from both
+//! ends: the area in front, the verb behind, and what lies between is the name.
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+/// Every endpoint of the API; names in routes are decoded and may be empty or hold slashes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Route {
+    Ping,
+    Version,
+    Info,
+    Auth,
+    Events,
+    DiskUsage,
+    Commit,
+    ContainerList,
+    ContainerCreate,
+    ContainerPrune,
+    ContainerInspect(String),
+    ContainerTop(String),
+    ContainerLogs(String),
+    ContainerChanges(String),
+    ContainerExport(String),
+    ContainerStats(String),
+    ContainerResize(String),
+    ContainerStart(String),
+    ContainerStop(String),
+    ContainerRestart(String),
+    ContainerKill(String),
+    ContainerUpdate(String),
+    ContainerRename(String),
+    ContainerPause(String),
+    ContainerUnpause(String),
+    ContainerAttach(String),
+    ContainerAttachWs(String),
+    ContainerWait(String),
+    ContainerRemove(String),
+    ArchiveStat(String),
+    ArchiveGet(String),
+    ArchivePut(String),
+    ExecCreate(String),
+    ExecStart(String),
+    ExecResize(String),
+    ExecInspect(String),
+    ImageList,
+    ImageCreate,
+    ImageInspect(String),
+    ImageHistory(String),
+    ImagePush(String),
+    ImageTag(String),
+    ImageRemove(String),
+    ImageSearch,
+    ImageGet(String),
+    ImagesGet,
+    ImageLoad,
+    ImagePrune,
+    VolumeList,
+    VolumeCreate,
+    VolumeInspect(String),
+    VolumeUpdate,
+    VolumeRemove(String),
+    VolumePrune,
+    NetworkList,
+    NetworkInspect(String),
+    PluginList,
+    /// Of swarms: answered as by a node outside of any.
+    Swarm,
+    /// Leaving a swarm nobody is in.
+    SwarmLeave,
+    /// Known to Docker, not built yet; the text says what.
+    Missing(&'static str),
+}
+
+/// A route and the version in front of its path, without the `v`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) route: Route,
+    pub(crate) version: Option<String>,
+}
+
+/// The route of a request; `None` for paths and methods the API does not have.
+pub(crate) fn find(method: &Method, path: &str) -> Option<Found> {
+    let path = percent_decode_str(path).decode_utf8().ok()?;
+    let path = path.strip_prefix('/')?;
+    let (version, path) = match path.split_once('/') {
+        Some((first, rest)) if is_version(first) => (Some(first[1..].to_owned()), rest),
+        _ => (None, path),
+    };
+    let (area, tail) = path.split_once('/').map_or((path, None), |(area, tail)| (area, Some(tail)));
+    let route = match tail {
+        None => top(method, area),
+        Some(tail) => below(method, area, tail),
+    }?;
+    Some(Found { route, version })
+}
+
+fn is_version(segment: &str) -> bool {
+    let digits = segment.strip_prefix('v').unwrap_or_default();
+    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+}
+
+fn top(method: &Method, area: &str) -> Option<Route> {
+    Some(match (method.as_str(), area) {
+        ("GET" | "HEAD", "_ping") => Route::Ping,
+        ("GET", "version") => Route::Version,
+        ("GET", "info") => Route::Info,
+        ("GET", "events") => Route::Events,
+        ("POST", "auth") => Route::Auth,
+        ("POST", "commit") => Route::Commit,
+        ("GET", "volumes") => Route::VolumeList,
+        ("GET", "networks") => Route::NetworkList,
+        ("GET", "plugins") => Route::PluginList,
+        ("POST", "build" | "session" | "grpc") => Route::Missing("building images"),
+        ("GET", "swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs") => Route::Swarm,
+        _ => return None,
+    })
+}
+
+fn below(method: &Method, area: &str, tail: &str) -> Option<Route> {
+    match area {
+        "containers" => containers(method, tail),
+        "images" => images(method, tail),
+        "exec" => exec(method, tail),
+        "volumes" => volumes(method, tail),
+        "networks" => networks(method, tail),
+        "system" => (method == Method::GET && tail == "df").then_some(Route::DiskUsage),
+        "build" => (method == Method::POST && matches!(tail, "prune" | "cancel"))
+            .then_some(Route::Missing("building images")),
+        "distribution" => {
+            let (_, verb) = tail.rsplit_once('/')?;
+            (method == Method::GET && verb == "json")
+                .then_some(Route::Missing("inspecting images in a registry"))
+        }
+        "plugins" => Some(Route::Missing("plugins")),
+        "swarm" => swarm(method, tail),
+        "nodes" | "services" | "tasks" | "secrets" | "configs" => Some(Route::Swarm),
+        _ => None,
+    }
+}
+
+fn containers(method: &Method, tail: &str) -> Option<Route> {
+    match (method.as_str(), tail) {
+        ("GET", "json") => return Some(Route::ContainerList),
+        ("POST", "create") => return Some(Route::ContainerCreate),
+        ("POST", "prune") => return Some(Route::ContainerPrune),
+        ("DELETE", name) => return Some(Route::ContainerRemove(name.to_owned())),
+        _ => {}
+    }
+    let (name, verb) = tail.rsplit_once('/')?;
+    if let (Some(name), "GET", "ws") = (name.strip_suffix("/attach"), method.as_str(), verb) {
+        return Some(Route::ContainerAttachWs(name.to_owned()));
+    }
+    let name = name.to_owned();
+    Some(match (method.as_str(), verb) {
+        ("GET", "json") => Route::ContainerInspect(name),
+        ("GET", "top") => Route::ContainerTop(name),
+        ("GET", "logs") => Route::ContainerLogs(name),
+        ("GET", "changes") => Route::ContainerChanges(name),
+        ("GET", "export") => Route::ContainerExport(name),
+        ("GET", "stats") => Route::ContainerStats(name),
+        ("HEAD", "archive") => Route::ArchiveStat(name),
+        ("GET", "archive") => Route::ArchiveGet(name),
+        ("PUT", "archive") => Route::ArchivePut(name),
+        ("POST", "resize") => Route::ContainerResize(name),
+        ("POST", "start") => Route::ContainerStart(name),
+        ("POST", "stop") => Route::ContainerStop(name),
+        ("POST", "restart") => Route::ContainerRestart(name),
+        ("POST", "kill") => Route::ContainerKill(name),
+        ("POST", "update") => Route::ContainerUpdate(name),
+        ("POST", "rename") => Route::ContainerRename(name),
+        ("POST", "pause") => Route::ContainerPause(name),
+        ("POST", "unpause") => Route::ContainerUnpause(name),
+        ("POST", "attach") => Route::ContainerAttach(name),
+        ("POST", "wait") => Route::ContainerWait(name),
+        ("POST", "exec") => Route::ExecCreate(name),
+        _ => return None,
+    })
+}
+
+fn exec(method: &Method, tail: &str) -> Option<Route> {
+    let (id, verb) = tail.rsplit_once('/')?;
+    let id = id.to_owned();
+    Some(match (method.as_str(), verb) {
+        ("POST", "start") => Route::ExecStart(id),
+        ("POST", "resize") => Route::ExecResize(id),
+        ("GET", "json") => Route::ExecInspect(id),
+        _ => return None,
+    })
+}
+
+fn images(method: &Method, tail: &str) -> Option<Route> {
+    match (method.as_str(), tail) {
+        ("GET", "json") => return Some(Route::ImageList),
+        ("GET", "search") => return Some(Route::ImageSearch),
+        ("GET", "get") => return Some(Route::ImagesGet),
+        ("POST", "create") => return Some(Route::ImageCreate),
+        ("POST", "load") => return Some(Route::ImageLoad),
+        ("POST", "prune") => return Some(Route::ImagePrune),
+        ("DELETE", name) => return Some(Route::ImageRemove(name.to_owned())),
+        _ => {}
+    }
+    let (name, verb) = tail.rsplit_once('/')?;
+    let name = name.to_owned();
+    Some(match (method.as_str(), verb) {
+        ("GET", "json") => Route::ImageInspect(name),
+        ("GET", "history") => Route::ImageHistory(name),
+        ("GET", "get") => Route::ImageGet(name),
+        ("GET", "attestations") => Route::Missing("image attestations"),
+        ("POST", "push") => Route::ImagePush(name),
+        ("POST", "tag") => Route::ImageTag(name),
+        _ => return None,
+    })
+}
+
+fn volumes(method: &Method, tail: &str) -> Option<Route> {
+    Some(match (method.as_str(), tail) {
+        ("POST", "create") => Route::VolumeCreate,
+        ("POST", "prune") => Route::VolumePrune,
+        ("GET", name) => Route::VolumeInspect(name.to_owned()),
+        ("PUT", _) => Route::VolumeUpdate,
+        ("DELETE", name) => Route::VolumeRemove(name.to_owned()),
+        _ => return None,
+    })
+}
+
+fn networks(method: &Method, tail: &str) -> Option<Route> {
+    Some(match (method.as_str(), tail) {
+        ("GET", name) => Route::NetworkInspect(name.to_owned()),
+        ("POST", "create") => Route::Missing("creating networks"),
+        ("POST", "prune") => Route::Missing("pruning networks"),
+        ("DELETE", _) => Route::Missing("removing networks"),
+        ("POST", other) => match other.rsplit_once('/')?.1 {
+            "connect" => Route::Missing("connecting containers to networks"),
+            "disconnect" => Route::Missing("disconnecting containers from networks"),
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+fn swarm(method: &Method, tail: &str) -> Option<Route> {
+    Some(match (method.as_str(), tail) {
+        ("POST", "init" | "join") => Route::Missing("swarms"),
+        ("POST", "leave") => Route::SwarmLeave,
+        ("POST", "update" | "unlock") | ("GET", "unlockkey") => Route::Swarm,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(method: &str, path: &str) -> Option<Route> {
+        find(&method.parse().unwrap(), path).map(|found| found.route)
+    }
+
+    #[test]
+    fn names_may_hold_slashes() {
+        let name = || "localhost:5000/a/b:1".to_owned();
+        assert_eq!(route("GET", "/images/localhost:5000/a/b:1/json"), Some(Route::ImageInspect(name())));
+        assert_eq!(
+            route("GET", "/images/localhost%3A5000%2Fa%2Fb:1/json"),
+            Some(Route::ImageInspect(name()))
+        );
+        assert_eq!(route("DELETE", "/images/localhost:5000/a/b:1"), Some(Route::ImageRemove(name())));
+        assert_eq!(route("POST", "/v1.44/images/localhost:5000/a/b:1/tag"), Some(Route::ImageTag(name())));
+        assert_eq!(route("GET", "/images/get/get"), Some(Route::ImageGet("get".into())));
+    }
+
+    #[test]
+    fn versions_are_split_off() {
+        let found = find(&Method::GET, "/v1.51/containers/json").unwrap();
+        assert_eq!(found, Found { route: Route::ContainerList, version: Some("1.51".into()) });
+        assert_eq!(find(&Method::GET, "/containers/json").unwrap().version, None);
+        assert_eq!(find(&Method::GET, "/v1.2.3/_ping").unwrap().version.as_deref(), Some("1.2.3"));
+        assert_eq!(route("GET", "/vx/_ping"), None);
+    }
+
+    #[test]
+    fn verbs_of_containers() {
+        let id = || "abc".to_owned();
+        assert_eq!(route("GET", "/containers/abc/json"), Some(Route::ContainerInspect(id())));
+        assert_eq!(route("GET", "/containers/abc/attach/ws"), Some(Route::ContainerAttachWs(id())));
+        assert_eq!(route("POST", "/containers/abc/attach"), Some(Route::ContainerAttach(id())));
+        assert_eq!(route("HEAD", "/containers/abc/archive"), Some(Route::ArchiveStat(id())));
+        assert_eq!(route("POST", "/containers/abc/exec"), Some(Route::ExecCreate(id())));
+        assert_eq!(route("DELETE", "/containers/abc"), Some(Route::ContainerRemove(id())));
+    }
+
+    #[test]
+    fn what_the_api_does_not_have_is_not_found() {
+        for (method, path) in [
+            ("GET", "/"),
+            ("GET", "/nope"),
+            ("POST", "/containers/json"),
+            ("GET", "/containers/abc"),
+            ("GET", "/containers/abc/start"),
+            ("PUT", "/images/abc"),
+            ("GET", "/exec/abc"),
+            ("GET", "/v1.44"),
+            ("GET", "/images/%ff/json"),
+        ] {
+            assert_eq!(route(method, path), None, "{method} {path}");
+        }
+    }
+
+    /// Every path and method of the API description must be routed somewhere.
+    #[test]
+    fn the_whole_api_description_is_routed() {
+        let description = include_str!("../../ferry-api/tests/data/docker-engine-v1.55.yaml");
+        let paths = description.split_once("\npaths:\n").unwrap().1;
+        let (mut path, mut count) = (String::new(), 0);
+        for line in paths.lines() {
+            if let Some(template) = line.strip_prefix("  /").and_then(|l| l.strip_suffix(':')) {
+                path = format!("/{}", template.replace("{id}", "abc").replace("{name}", "abc"));
+            }
+            let method = line.strip_prefix("    ").and_then(|l| l.strip_suffix(':')).unwrap_or_default();
+            if matches!(method, "get" | "post" | "put" | "head" | "delete") {
+                assert!(route(&method.to_uppercase(), &path).is_some(), "{method} {path}");
+                count += 1;
+            }
+        }
+        assert!(count > 100, "only {count} operations found");
+    }
+}
