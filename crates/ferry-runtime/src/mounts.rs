@@ -110,9 +110,7 @@ pub(crate) fn make(
 /// A new instance of a file system, detached.
 pub(crate) fn file_system(fstype: &str, source: &str, options: &MountOptions) -> Result<OwnedFd, Errno> {
     let fs = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
-    if source != fstype {
-        fsconfig_set_string(fs.as_fd(), "source", source)?;
-    }
+    fsconfig_set_string(fs.as_fd(), "source", source)?;
     for flag in &options.flags {
         fsconfig_set_flag(fs.as_fd(), *flag)?;
     }

@@ -31,6 +31,7 @@ pub(crate) fn detached(overlay: &Overlay) -> Result<Option<OwnedFd>, Error> {
         Err(Errno::NOSYS) => return Ok(None),
         Err(errno) => return Err(Error::system(Stage::Rootfs, "open the overlay file system", errno)),
     };
+    fsconfig_set_string(fs.as_fd(), "source", "overlay").at(Stage::Rootfs, || at("source"))?;
     for lower in &overlay.lower {
         match fsconfig_set_string(fs.as_fd(), "lowerdir+", lower) {
             Ok(()) => {}
