@@ -134,7 +134,11 @@ impl BridgeNetwork {
     /// From here on no frame passes the veth, and neither bridge nor host remember who had the address.
     fn cut_off(&self, record: &EndpointRecord) -> Result<(), NetlinkError> {
         let mut batch = Batch::new();
-        route::set_port(&mut batch, record.host_ifindex, &PortChange { closed: true, ..PortChange::default() });
+        route::set_port(
+            &mut batch,
+            record.host_ifindex,
+            &PortChange { closed: true, ..PortChange::default() },
+        );
         route::delete_neighbour(&mut batch, self.device.index, record.ipv4);
         // The namespace is often gone already, and with it the veth.
         self.stack.route().execute_lenient(batch, &|_, _| true)
@@ -219,7 +223,8 @@ impl BridgeNetwork {
 
     pub(crate) fn pool(&self) -> &Arc<Pool> {
         self.pool.get_or_init(|| {
-            let plug = Plug { bridge: self.device.index, mtu: self.config.mtu, isolated: self.device.isolate_ports };
+            let plug =
+                Plug { bridge: self.device.index, mtu: self.config.mtu, isolated: self.device.isolate_ports };
             self.stack.maker.add(plug, self.stack.config.pool_size)
         })
     }

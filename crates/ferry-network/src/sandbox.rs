@@ -118,7 +118,21 @@ fn build(host: &mut Socket, plug: &Plug, netns: OwnedFd) -> Result<Ready, Networ
     route::set_link(&mut batch, LinkRef::Index(1), &up);
     route::set_link(&mut batch, LinkRef::Index(inner_index), &up);
     inside.execute(batch).map_err(failed("bring up eth0"))?;
+    await_forwarding(host, host_index);
     Ok(Ready { sandbox: sandbox(netns)?, route: inside, inner_index, host_veth, host_index })
+}
+
+/// The bridge begins to forward when a kernel thread has noticed the carrier. A container that runs before would lose
+/// its first packets, and wait a second for tcp to send again; beyond this time it is let run all the same.
+fn await_forwarding(host: &mut Socket, index: u32) {
+    const FORWARDING: u8 = 3;
+    const PAUSE: Duration = Duration::from_micros(200);
+    for _ in 0..50 {
+        match route::link(host, LinkRef::Index(index)) {
+            Ok(Some(link)) if link.port_state != Some(FORWARDING) => thread::sleep(PAUSE),
+            _ => return,
+        }
+    }
 }
 
 /// Creates the pair under a free name like `veth1a2b3c4`.

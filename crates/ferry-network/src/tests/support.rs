@@ -142,6 +142,9 @@ pub(super) fn neighbour() -> OwnedFd {
         route::add_default_route(&mut batch, eth0, HOST);
         socket.execute(batch).unwrap();
     });
+    // Refused by the host: it is there.
+    let refused = |e: std::io::Error| e.kind() == std::io::ErrorKind::ConnectionRefused;
+    eventually("the neighbour is connected", || inside(&netns, || ask_tcp((HOST, 9))).is_err_and(refused));
     netns
 }
 

@@ -28,6 +28,7 @@ const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
@@ -267,10 +268,13 @@ pub struct Link {
     pub master: Option<u32>,
     /// Driver (`bridge`, `veth`); empty for physical devices.
     pub kind: String,
+    /// Of a bridge port, its spanning-tree state; 3 forwards (`BR_STATE_*`, `linux/if_bridge.h`).
+    pub port_state: Option<u8>,
 }
 
 fn parse_link(payload: &[u8]) -> Option<Link> {
     let attrs = Attributes::after(payload, 16);
+    let info = attrs.nested(IFLA_LINKINFO);
     let number = |kind| attrs.find(kind).and_then(|v| u32_at(v, 0));
     Some(Link {
         index: u32_at(payload, 4)?,
@@ -279,7 +283,11 @@ fn parse_link(payload: &[u8]) -> Option<Link> {
         mtu: number(IFLA_MTU).unwrap_or_default(),
         mac: attrs.find(IFLA_ADDRESS).unwrap_or_default().to_vec(),
         master: number(IFLA_MASTER),
-        kind: attrs.nested(IFLA_LINKINFO).find(IFLA_INFO_KIND).map(text).unwrap_or_default(),
+        kind: info.find(IFLA_INFO_KIND).map(text).unwrap_or_default(),
+        port_state: info
+            .nested(IFLA_INFO_SLAVE_DATA)
+            .find(IFLA_BRPORT_STATE)
+            .and_then(|v| v.first().copied()),
     })
 }
 
