@@ -9,3 +9,4 @@ pub mod seccomp;
 pub mod socket;
 pub mod spawn;
 pub mod supervisor;
+pub mod bpf;
