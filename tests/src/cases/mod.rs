@@ -1,0 +1,92 @@
+//! The cases, by area. A case expects what Docker does; `cargo xtask test --against` shows it.
+
+mod api;
+mod attach;
+mod cli;
+mod crash;
+mod exec;
+mod host;
+mod images;
+mod input;
+mod isolation;
+mod lifecycle;
+mod load;
+mod oci;
+mod ports;
+mod pull;
+mod run;
+mod vm;
+mod walkthrough;
+
+use crate::harness::Case;
+
+/// Lists functions of a module as cases named `area::function`.
+macro_rules! cases {
+    ($area:literal, $needs:ident, [$($function:ident),* $(,)?]) => {
+        vec![$($crate::harness::Case {
+            name: concat!($area, "::", stringify!($function)),
+            needs: $crate::harness::Needs::$needs,
+            test: $function,
+        }),*]
+    };
+}
+use cases;
+
+/// Fails the test with a message unless the condition holds.
+macro_rules! check {
+    ($condition:expr, $($message:tt)+) => {
+        // The condition as a value: its negation would not be the same for floating-point numbers.
+        let holds: bool = $condition;
+        if !holds {
+            anyhow::bail!($($message)+);
+        }
+    };
+}
+use check;
+
+/// Fails the test unless both are equal.
+macro_rules! equal {
+    ($left:expr, $right:expr) => {
+        // A match keeps temporaries alive until its end.
+        match (&$left, &$right) {
+            (left, right) => {
+                if left != right {
+                    anyhow::bail!(
+                        "{} is {:?} and not {:?} (line {})",
+                        stringify!($left),
+                        left,
+                        right,
+                        line!()
+                    );
+                }
+            }
+        }
+    };
+}
+use equal;
+
+/// Every case of the suite.
+pub fn all() -> Vec<Case> {
+    [
+        run::cases(),
+        isolation::cases(),
+        attach::cases(),
+        lifecycle::cases(),
+        exec::cases(),
+        images::cases(),
+        load::cases(),
+        pull::cases(),
+        ports::cases(),
+        input::cases(),
+        api::cases(),
+        cli::cases(),
+        crash::cases(),
+        host::cases(),
+        oci::cases(),
+        walkthrough::cases(),
+        vm::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
