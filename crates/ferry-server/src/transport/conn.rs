@@ -43,7 +43,7 @@ async fn serve_http1(
     head_timeout: Duration,
 ) {
     let exit = Arc::new(Exit::default());
-    let io = TokioIo::new(Tap { socket, exit: exit.clone() });
+    let io = TokioIo::new(Tap::new(socket, exit.clone()));
     let handle = ConnHandle(Some(exit.clone()));
     let answer = service_fn(move |request| {
         let response = service.clone().call(request, handle.clone());
@@ -67,9 +67,9 @@ async fn serve_http1(
         }
     };
     let parts = connection.into_parts();
-    let mut socket = parts.io.into_inner().socket;
+    let (mut socket, unsent) = parts.io.into_inner().into_parts();
     match (exit.take(), ended) {
-        (Some(switch), Ok(())) => hand_over(socket, switch, parts.read_buf.to_vec()).await,
+        (Some(switch), _) => hand_over(socket, unsent, switch, parts.read_buf.to_vec()).await,
         (_, ended) => {
             if let Err(error) = ended {
                 tracing::debug!(%error, "connection ended");
@@ -81,9 +81,10 @@ async fn serve_http1(
 }
 
 /// Writes the hijacked stream's head and gives the socket away.
-async fn hand_over(mut socket: Socket, switch: Switch, pending_input: Vec<u8>) {
+async fn hand_over(mut socket: Socket, mut unsent: Vec<u8>, switch: Switch, pending_input: Vec<u8>) {
+    unsent.extend_from_slice(&switch.head);
     let sent = async {
-        socket.write_all(&switch.head).await?;
+        socket.write_all(&unsent).await?;
         socket.flush().await?;
         socket.into_fd()
     };

@@ -3,7 +3,7 @@
 //! Docker's hijack is older than, and not quite, HTTP's upgrade: the answer to clients that did not
 //! ask for an upgrade is a 200 whose body is the rest of the connection, in both directions. So the
 //! head is written here and not by hyper: a hijacking handler leaves a [`Switch`] with its
-//! connection and returns a response that only makes hyper stop; [`Tap`] drops what hyper writes
+//! connection and returns a response that only makes hyper stop; [`Tap`] holds back what hyper writes
 //! from then on, and the connection's task writes the real head and gives the socket away.
 
 use std::io;
@@ -23,7 +23,7 @@ use crate::body::Body;
 use crate::reply::{RAW_STREAM, output_type};
 
 /// Takes a client's socket.
-type Taker = Box<dyn FnOnce(Hijacked) -> BoxFuture<'static, ()> + Send>;
+pub(super) type Taker = Box<dyn FnOnce(Hijacked) -> BoxFuture<'static, ()> + Send>;
 
 /// What is to happen to a connection when hyper lets go of it.
 pub(super) struct Switch {
@@ -77,13 +77,26 @@ pub(crate) fn hijack_head(upgrade: bool, multiplexed: bool, version: ApiVersion)
     head.into_bytes()
 }
 
-/// A connection whose writes vanish once a handler has hijacked it.
+/// A connection whose writes are held back once a handler has hijacked it.
 pub(super) struct Tap {
     pub(super) socket: Socket,
     pub(super) exit: Arc<Exit>,
+    held: Vec<u8>,
 }
 
 impl Tap {
+    pub(super) fn new(socket: Socket, exit: Arc<Exit>) -> Self {
+        Self { socket, exit, held: Vec::new() }
+    }
+
+    /// The socket, and what hyper still had to send before the hijacking response: answers to
+    /// requests that came in the same packet.
+    pub(super) fn into_parts(mut self) -> (Socket, Vec<u8>) {
+        let start = self.held.windows(7).rposition(|bytes| bytes == b"HTTP/1.").unwrap_or_default();
+        self.held.truncate(start);
+        (self.socket, self.held)
+    }
+
     fn switching(&self) -> bool {
         self.exit.switching.load(Ordering::Acquire)
     }
@@ -98,6 +111,7 @@ impl AsyncRead for Tap {
 impl AsyncWrite for Tap {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.switching() {
+            self.get_mut().held.extend_from_slice(buf);
             return Poll::Ready(Ok(buf.len()));
         }
         Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
@@ -109,7 +123,9 @@ impl AsyncWrite for Tap {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if self.switching() {
-            return Poll::Ready(Ok(bufs.iter().map(|b| b.len()).sum()));
+            let tap = self.get_mut();
+            bufs.iter().for_each(|buf| tap.held.extend_from_slice(buf));
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, bufs)
     }

@@ -5,6 +5,8 @@ mod conn;
 mod hijack;
 mod listen;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::sync::Arc;
