@@ -17,6 +17,12 @@ pub struct Product {
     pub shim: PathBuf,
 }
 
+/// Where both are, or will be.
+pub fn locate() -> Result<Product> {
+    let dir = host::target_dir()?.join("dist");
+    Ok(Product { ferry: dir.join("ferry"), shim: dir.join("ferry-shim"), dir })
+}
+
 /// Builds both in release mode, showing cargo's progress.
 pub fn build() -> Result<Product> {
     let workspace = host::workspace();
@@ -35,9 +41,9 @@ pub fn build() -> Result<Product> {
             .current_dir(&workspace),
     )?;
 
-    let dir = target.join("dist");
-    std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let product = Product { ferry: dir.join("ferry"), shim: dir.join("ferry-shim"), dir };
+    let product = locate()?;
+    std::fs::create_dir_all(&product.dir)
+        .with_context(|| format!("cannot create {}", product.dir.display()))?;
     place(&target.join("release/ferry"), &product.ferry)?;
     place(&target.join(&triple).join("release/ferry-shim"), &product.shim)?;
     Ok(product)

@@ -244,10 +244,7 @@ fn how_to_go_on(engine: &Engine, product: &Product, base: &str, port: u16) {
 }
 
 fn clean(dir: &Path, address: Ipv4Addr) -> Result<()> {
-    let target = host::target_dir()?;
-    let dist = target.join("dist");
-    let product = Product { ferry: dist.join("ferry"), shim: dist.join("ferry-shim"), dir: dist };
-    let engine = Engine::new(&product, dir.to_owned(), PathBuf::from(RUN_DIR), BRIDGE, address);
+    let engine = Engine::new(&product::locate()?, dir.to_owned(), PathBuf::from(RUN_DIR), BRIDGE, address);
     let outcome = engine.purge();
     if outcome.is_err() {
         eprintln!("\n--- end of the daemon's log ---\n{}\n---", engine.log_tail());

@@ -72,8 +72,13 @@ fn chore(args: &Args, unit: bool, integration: bool, steps: &mut Steps, count: &
         steps.done(&format!("{} passed, {} failed, {} skipped", units.passed, units.failed, units.skipped));
     }
     if integration {
-        steps.next("Build ferry (release)");
-        let product = product::build()?;
+        let product = if args.against.is_some() {
+            steps.next("Leave ferry alone, another engine is tested");
+            product::locate()?
+        } else {
+            steps.next("Build ferry (release)");
+            product::build()?
+        };
         steps.done("built");
 
         steps.next("Fixtures");
