@@ -16,6 +16,7 @@ use rustix::thread::{
 use crate::cgroup::Cgroup;
 use crate::channel::{Channel, Message};
 use crate::error::At;
+use crate::hooks::HookPlan;
 use crate::init::{InitContext, run_init};
 use crate::plan::Plan;
 use crate::{Error, Stage, Stdio};
@@ -49,6 +50,7 @@ pub struct Container {
     /// The container's control group; the caller removes it after the exit.
     pub cgroup: Cgroup,
     channel: Option<Channel>,
+    hooks: Option<HookPlan>,
 }
 
 /// Builds a container: on success its init process is set up and waits to call `execve`; on
@@ -92,7 +94,8 @@ pub fn create(req: CreateRequest<'_>) -> Result<Container, Error> {
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
-    let mut container = Container { pid, pidfd, console: None, cgroup, channel: Some(ours) };
+    let mut container =
+        Container { pid, pidfd, console: None, cgroup, channel: Some(ours), hooks: plan.hooks.clone() };
     match container.accompany(&plan, resources, group_fd.is_some()) {
         Ok(()) => Ok(container),
         Err(error) => {
@@ -125,6 +128,11 @@ impl Container {
         }
         // A child that failed meanwhile has closed its end; its report is waiting to be read.
         drop(channel.send(&Message::Grouped, &[]));
+        if let Some(hooks) = self.hooks.as_ref().filter(|hooks| hooks.has_create_runtime()) {
+            channel.expect(|m| matches!(m, Message::Unshared))?;
+            hooks.create_runtime(self.pid)?;
+            channel.send(&Message::HooksDone, &[])?;
+        }
         let fds = channel.expect(|m| matches!(m, Message::Ready))?;
         self.console = fds.into_iter().next();
         Ok(())
@@ -139,8 +147,11 @@ impl Container {
     pub fn start(&mut self) -> Result<(), Error> {
         let result = start_and_wait(self.channel()?);
         self.channel = None;
-        if result.is_err() {
-            self.undo();
+        match (&result, &self.hooks) {
+            (Err(_), _) => self.undo(),
+            // The specification has the container go on when one of these fails.
+            (Ok(()), Some(hooks)) => drop(hooks.poststart(self.pid)),
+            (Ok(()), None) => {}
         }
         result
     }

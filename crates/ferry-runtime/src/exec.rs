@@ -109,7 +109,7 @@ fn run_exec(
         }
     };
     match joined() {
-        Ok(console) => finish(channel, become_program(plan, channel, &req.stdio, console)),
+        Ok(console) => finish(channel, become_program(plan, None, channel, &req.stdio, console)),
         Err(error) => finish(channel, Err((error, None))),
     }
 }

@@ -15,6 +15,7 @@ use crate::cgroup::Cgroup;
 use crate::channel::{Channel, Message};
 use crate::console::{Console, stdio_from};
 use crate::error::At;
+use crate::hooks::HookPlan;
 use crate::plan::{MountKind, Plan, ProcessPlan};
 use crate::{Error, Stage, Stdio, command, credentials, devices, mounts, rootfs};
 
@@ -47,7 +48,17 @@ type Outcome = Result<std::convert::Infallible, (Error, Option<Channel>)>;
 
 fn set_up(context: &InitContext<'_>) -> Outcome {
     let console = build(context).map_err(|error| (error, None))?;
-    become_program(&context.plan.process, context.channel, context.stdio, console)
+    become_program(
+        &context.plan.process,
+        context.plan.hooks.as_ref(),
+        context.channel,
+        context.stdio,
+        console,
+    )
+}
+
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_pid()
 }
 
 /// Everything up to the pivot and the container's settings.
@@ -91,6 +102,13 @@ fn build(context: &InitContext<'_>) -> Result<Option<Console>, Error> {
     };
     if !grouped {
         enter_cgroup(plan, channel)?;
+    }
+    if let Some(hooks) = &plan.hooks {
+        if hooks.has_create_runtime() {
+            channel.send(&Message::Unshared, &[])?;
+            channel.expect(|m| matches!(m, Message::HooksDone))?;
+        }
+        hooks.create_container(own_pid())?;
     }
     rootfs::pivot(plan, root.as_fd())?;
     drop(root);
@@ -169,6 +187,7 @@ fn settings(plan: &Plan) -> Result<(), Error> {
 /// the start, then the restrictions and `execve`.
 pub(crate) fn become_program(
     process: &ProcessPlan,
+    hooks: Option<&HookPlan>,
     channel: &Channel,
     stdio: &Stdio,
     console: Option<Console>,
@@ -186,7 +205,7 @@ pub(crate) fn become_program(
     // From here on the channel is descriptor 3, the terminal's master 4, and all else is closed:
     // no directory of the host is open when the working directory is entered.
     let (channel, master) = keep_only(channel, console).map_err(early)?;
-    match prepare(process, &channel, master) {
+    match prepare(process, hooks, &channel, master) {
         Ok((path, vectors)) => {
             let error = sys::execve(&path, &vectors);
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
@@ -212,6 +231,7 @@ fn keep_only(channel: &Channel, console: Option<Console>) -> Result<(Channel, Op
 
 fn prepare(
     process: &ProcessPlan,
+    hooks: Option<&HookPlan>,
     channel: &Channel,
     master: Option<OwnedFd>,
 ) -> Result<(CString, sys::ExecVectors), Error> {
@@ -259,6 +279,9 @@ fn prepare(
         None => channel.send(&Message::Ready, &[])?,
     }
     channel.expect(|m| matches!(m, Message::Start))?;
+    if let Some(hooks) = hooks {
+        hooks.start_container(own_pid())?;
+    }
     credentials::restrict(process)?;
     Ok((path, vectors))
 }

@@ -15,6 +15,7 @@ use rustix::mount::MountPropagationFlags;
 use rustix::thread::CapabilitySet;
 
 use crate::error::At;
+use crate::hooks::HookPlan;
 use crate::options::{MountOptions, root_propagation};
 use crate::{Error, Stage};
 
@@ -61,6 +62,7 @@ pub(crate) struct Plan {
     pub domainname: Option<String>,
     pub sysctl: Vec<(String, String)>,
     pub process: ProcessPlan,
+    pub hooks: Option<HookPlan>,
 }
 
 /// A process to become.
@@ -123,6 +125,7 @@ impl Plan {
             domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
             sysctl: linux.sysctl().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
             process: ProcessPlan::new(process, spec)?,
+            hooks: HookPlan::new(id, bundle, spec)?,
         };
         if let Some(value) = linux.rootfs_propagation().as_deref().filter(|v| !v.is_empty()) {
             plan.root_propagation = root_propagation(value)
