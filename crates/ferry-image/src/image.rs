@@ -1,5 +1,6 @@
 //! What readers get to see of an image.
 
+pub use ferry_types::Platform;
 use ferry_types::{Digest, ImageRef};
 use jiff::Timestamp;
 
@@ -56,34 +57,4 @@ pub enum Removed {
     Untagged(String),
     /// An image or a layer (by chain id).
     Deleted(Digest),
-}
-
-/// `os/architecture[/variant]` (OCI image-index), in Go's names.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Platform {
-    /// `linux`.
-    pub os: String,
-    /// `amd64`, `arm64`, …
-    pub architecture: String,
-    /// `v7`, `v8`, …
-    pub variant: Option<String>,
-}
-
-impl Platform {
-    /// The platform this binary runs on.
-    pub fn host() -> Self {
-        let (architecture, variant) = match std::env::consts::ARCH {
-            "x86_64" => ("amd64", None),
-            "aarch64" => ("arm64", Some("v8")),
-            "arm" => ("arm", Some("v7")),
-            "x86" => ("386", None),
-            "powerpc64" => ("ppc64le", None),
-            other => (other, None),
-        };
-        Self {
-            os: "linux".to_owned(),
-            architecture: architecture.to_owned(),
-            variant: variant.map(str::to_owned),
-        }
-    }
 }

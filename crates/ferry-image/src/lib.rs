@@ -31,4 +31,4 @@ pub use layer::ingest::{Expected, LayerIngest, PendingLayer, StagedLayer};
 pub use options::{
     CommitOptions, DiskUsage, ImportOptions, LayerDescriptor, LoadProgress, LoadedImage, RemoveOptions,
 };
-pub use store::{ImageStore, LayerLease, LayerSource, Registration, chain_ids};
+pub use store::{ImageStore, LayerLease, LayerSource, Partial, Registration, chain_ids};

@@ -1,1 +1,16 @@
+//! Client of OCI registries (OCI distribution-spec, Docker's registry API v2): authentication,
+//! manifests and blobs. It knows no store: what it fetches it hands out.
 
+#![forbid(unsafe_code)]
+
+mod auth;
+mod client;
+mod endpoint;
+mod error;
+mod manifest;
+mod transport;
+
+pub use auth::Auth;
+pub use client::{Blob, ClientOptions, Fetched, ProxyOptions, RegistryClient, Resolved};
+pub use error::{ApiError, RegistryError, Result};
+pub use manifest::{Descriptor, Manifest};

@@ -9,6 +9,7 @@ pub mod id;
 pub mod image_ref;
 pub mod name;
 pub mod net;
+pub mod platform;
 pub mod rootfs;
 
 pub use digest::{Digest, DigestError};
@@ -16,4 +17,5 @@ pub use error::{Classify, ErrorKind};
 pub use id::{ContainerId, EndpointId, ExecId, IdError, NetworkId};
 pub use image_ref::{ImageRef, ImageRefError};
 pub use name::{ContainerName, NameError};
+pub use platform::Platform;
 pub use rootfs::Overlay;

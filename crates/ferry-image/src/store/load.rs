@@ -260,7 +260,7 @@ impl<'a> Archive<'a> {
             loaded.push(self.image(&config, Some(&raw), &layers, references)?);
         }
         if loaded.is_empty() {
-            return Err(ImageError::NoPlatform(format!("{}/{}", host.os, host.architecture)));
+            return Err(ImageError::NoPlatform(host.to_string()));
         }
         Ok(loaded)
     }
@@ -279,8 +279,7 @@ impl<'a> Archive<'a> {
                 .filter(|d| is_image(d))
                 .filter_map(|d| Some((platform_rank(d, host)?, d)))
                 .min_by_key(|(rank, _)| *rank);
-            let (_, best) =
-                best.ok_or_else(|| ImageError::NoPlatform(format!("{}/{}", host.os, host.architecture)))?;
+            let (_, best) = best.ok_or_else(|| ImageError::NoPlatform(host.to_string()))?;
             return self.manifest(best, host, depth + 1);
         }
         Ok((self.raw(&path)?.clone(), self.document(&path)?))
@@ -410,11 +409,8 @@ fn is_image(descriptor: &Descriptor) -> bool {
 /// How well a descriptor fits the host, lower is better; `None` when not at all. One without a platform
 /// says nothing against it.
 fn platform_rank(descriptor: &Descriptor, host: &Platform) -> Option<u32> {
-    let Some(platform) = &descriptor.platform else { return Some(1) };
-    if platform.os != host.os || platform.architecture != host.architecture {
-        return None;
-    }
-    Some(u32::from(platform.variant.is_some() && platform.variant != host.variant))
+    let Some(platform) = &descriptor.platform else { return Some(u32::MAX) };
+    host.rank(&platform.os, &platform.architecture, platform.variant.as_deref())
 }
 
 fn name_of(descriptor: &Descriptor) -> Option<ImageRef> {

@@ -114,11 +114,6 @@ impl ImageStore {
         Ok(LayerIngest::start(&self.tmp(), expected)?)
     }
 
-    /// Where the bytes of an interrupted download are kept.
-    pub fn partial_path(&self, digest: &Digest) -> PathBuf {
-        self.root.join("partial").join(digest.hex())
-    }
-
     /// Makes an image. Layers are synced to disk before the metadata says that they are there; on any
     /// error the store is as before.
     ///
