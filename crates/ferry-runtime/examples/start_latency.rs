@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let dir = std::env::temp_dir().join(format!("ferry-start-latency-{}", std::process::id()));
     let result = run(&dir, rounds);
     std::fs::remove_dir_all(&dir)?;
+    ferry_runtime::cgroup::Cgroup::open(Path::new("/ferry-start-latency"))?.remove()?;
     result
 }
 

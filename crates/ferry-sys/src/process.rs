@@ -170,11 +170,21 @@ pub fn keep_only(
 
 /// Puts every signal back to its default action and unblocks all.
 pub fn reset_signals() -> io::Result<()> {
+    // `struct kernel_sigaction`: the default handler, no flags, an empty mask, on every architecture.
+    let default = [0u64; 4];
     for signal in 1..=64 {
         if signal != libc::SIGKILL && signal != libc::SIGSTOP {
-            // SAFETY: SIG_DFL is a valid handler; numbers the C library keeps for itself are
-            // refused with SIG_ERR, which changes nothing.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
+            // Not through the C library, which keeps two signals to itself that were ignored before it.
+            // SAFETY: default is at least as large as the kernel's struct; the old one is not asked for.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_rt_sigaction,
+                    signal,
+                    default.as_ptr(),
+                    std::ptr::null_mut::<u64>(),
+                    8,
+                )
+            };
         }
     }
     // SAFETY: an all-zero sigset_t is valid storage for sigemptyset, which initialises it.
