@@ -4,14 +4,12 @@
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
-use ferry_sys::netlink::Batch;
-use ferry_sys::netlink::Protocol as Family;
-use ferry_sys::netlink::Socket;
 use ferry_sys::netlink::route::{self, LinkChange, LinkRef};
+use ferry_sys::netlink::{Batch, Protocol as Family, Socket};
 use ferry_types::EndpointId;
 
 use crate::bridge::{BridgeNetwork, elements, kernel};
-use crate::endpoint::{Endpoint, EndpointRecord, EndpointRequest};
+use crate::endpoint::{Endpoint, EndpointRecord, EndpointRequest, Sandbox};
 use crate::error::{NetworkError, PortError};
 use crate::fault::Step;
 use crate::ipam::{IpamError, mac_of};
@@ -25,7 +23,8 @@ pub(crate) struct Attaching<'a> {
     request: &'a EndpointRequest,
     endpoint: EndpointId,
     address: Option<Ipv4Addr>,
-    ready: Option<Ready>,
+    /// Host side of the sandbox, index and name. The sandbox itself goes with its descriptor.
+    veth: Option<(u32, String)>,
     granted: Granted,
     /// Set once the record is complete; the ports may be in nft from then on.
     record: Option<EndpointRecord>,
@@ -39,7 +38,7 @@ impl<'a> Attaching<'a> {
             request,
             endpoint: EndpointId::random(),
             address: None,
-            ready: None,
+            veth: None,
             granted: Granted::default(),
             record: None,
             finished: false,
@@ -53,19 +52,18 @@ impl<'a> Attaching<'a> {
         self.granted = self.reserve(address)?;
         self.done(Step::Ports)?;
         let mut ready = self.sandbox()?;
-        let mac = self.request.mac.unwrap_or_else(|| mac_of(address));
-        let configured = self.configure(&mut ready, address, mac);
-        let record = self.record(&ready, address, mac);
-        self.ready = Some(ready);
+        self.veth = Some((ready.host_index, ready.host_veth.clone()));
         self.done(Step::Sandbox)?;
-        configured?;
+        let mac = self.request.mac.unwrap_or_else(|| mac_of(address));
+        configure(self.network, &self.request.name, &mut ready, address, mac)?;
         self.done(Step::Configure)?;
+        let record = self.record(&ready, address, mac);
         self.record = Some(record.clone());
         self.publish(&record)?;
         self.done(Step::Publish)?;
         self.network.state().endpoints.insert(self.endpoint.clone(), record.clone());
         self.done(Step::Register)?;
-        self.finish(record)
+        Ok(self.finish(ready.sandbox, record))
     }
 
     fn done(&self, step: Step) -> Result<(), NetworkError> {
@@ -123,17 +121,6 @@ impl<'a> Attaching<'a> {
         sandbox::connected(&mut host, pool.plug())
     }
 
-    /// Runs inside the namespace, by the socket that was opened there: one sendmsg(2).
-    fn configure(&self, ready: &mut Ready, address: Ipv4Addr, mac: [u8; 6]) -> Result<(), NetworkError> {
-        let mut batch = Batch::new();
-        let change = LinkChange { mac: Some(mac), ..LinkChange::default() };
-        route::set_link(&mut batch, LinkRef::Index(ready.inner_index), &change);
-        let prefix = self.network.subnet().prefix_len();
-        route::add_address(&mut batch, ready.inner_index, address, prefix);
-        route::add_default_route(&mut batch, ready.inner_index, self.network.gateway());
-        ready.route.execute(batch).map_err(kernel("configure eth0 of", &self.request.name))
-    }
-
     fn record(&self, ready: &Ready, ipv4: Ipv4Addr, mac: [u8; 6]) -> EndpointRecord {
         EndpointRecord {
             endpoint: self.endpoint.clone(),
@@ -158,10 +145,7 @@ impl<'a> Attaching<'a> {
         Ok(())
     }
 
-    fn finish(mut self, record: EndpointRecord) -> Result<Endpoint, NetworkError> {
-        let Some(ready) = self.ready.take() else {
-            return Err(NetworkError::Unsupported("an endpoint without sandbox"));
-        };
+    fn finish(mut self, sandbox: Sandbox, record: EndpointRecord) -> Endpoint {
         self.finished = true;
         let granted = std::mem::take(&mut self.granted);
         let mut warnings = Vec::new();
@@ -171,8 +155,24 @@ impl<'a> Attaching<'a> {
                 granted.unheld
             ));
         }
-        Ok(Endpoint { sandbox: ready.sandbox, record, relays: granted.relays, warnings })
+        Endpoint { sandbox, record, relays: granted.relays, warnings }
     }
+}
+
+/// Runs inside the namespace, by the socket that was opened there: one sendmsg(2).
+fn configure(
+    network: &BridgeNetwork,
+    name: &str,
+    ready: &mut Ready,
+    address: Ipv4Addr,
+    mac: [u8; 6],
+) -> Result<(), NetworkError> {
+    let mut batch = Batch::new();
+    let change = LinkChange { mac: Some(mac), ..LinkChange::default() };
+    route::set_link(&mut batch, LinkRef::Index(ready.inner_index), &change);
+    route::add_address(&mut batch, ready.inner_index, address, network.subnet().prefix_len());
+    route::add_default_route(&mut batch, ready.inner_index, network.gateway());
+    ready.route.execute(batch).map_err(kernel("configure eth0 of", name))
 }
 
 impl Drop for Attaching<'_> {
@@ -188,8 +188,7 @@ impl Drop for Attaching<'_> {
             }
         } else {
             network.stack.ports.release(&self.endpoint, &self.granted.published);
-            if let Some(ready) = &self.ready {
-                let (index, name) = (ready.host_index, ready.host_veth.clone());
+            if let Some((index, name)) = self.veth.take() {
                 network.stack.worker.queue(Job::ReapVeth { index, name });
             }
         }

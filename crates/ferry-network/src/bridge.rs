@@ -9,6 +9,7 @@ use ferry_sys::netlink::{Batch, NetlinkError};
 use ferry_types::EndpointId;
 use ferry_types::net::{Protocol, PublishedPort};
 use ipnet::Ipv4Net;
+use rustix::io::Errno;
 
 use crate::attach::Attaching;
 use crate::config::BridgeConfig;
@@ -116,7 +117,7 @@ impl BridgeNetwork {
         if let Err(error) = self.cut_off(record) {
             errors.push(kernel("cut off", &record.host_veth)(error));
         }
-        self.stack.ports.release(&record.endpoint, &record.published);
+        self.stack.ports.release_used(&record.endpoint, &record.published);
         self.drop_udp_flows(record, false);
         self.stack.worker.queue(Job::ReapVeth { index: record.host_ifindex, name: record.host_veth.clone() });
         errors
@@ -140,8 +141,14 @@ impl BridgeNetwork {
             &PortChange { closed: true, ..PortChange::default() },
         );
         route::delete_neighbour(&mut batch, self.device.index, record.ipv4);
-        // The namespace is often gone already, and with it the veth.
-        self.stack.route().execute_lenient(batch, &|_, _| true)
+        // The namespace is often gone already, and with it the veth (ENODEV), or just off the bridge.
+        let gone = |index, errno| {
+            let errno = Errno::from_raw_os_error(errno);
+            let expected: &[Errno] =
+                if index == 0 { &[Errno::NODEV, Errno::INVAL, Errno::OPNOTSUPP] } else { &[Errno::NOENT] };
+            expected.contains(&errno)
+        };
+        self.stack.route().execute_lenient(batch, &gone)
     }
 
     /// After a restart: takes over the endpoints of the containers that still run, puts missing
@@ -168,12 +175,15 @@ impl BridgeNetwork {
                 report.conflicting.push(record.endpoint.clone());
                 continue;
             }
-            state.endpoints.insert(record.endpoint.clone(), (*record).clone());
+            let mut record = (*record).clone();
             self.stack.ports.adopt(&record.endpoint, &record.published);
             report.adopted += 1;
             if ports.get(&record.host_ifindex) != Some(&record.host_veth.as_str()) {
                 report.without_veth.push(record.endpoint.clone());
+                // Its index may belong to another device now.
+                record.host_ifindex = 0;
             }
+            state.endpoints.insert(record.endpoint.clone(), record);
         }
         let wanted: Elements = state.endpoints.values().flat_map(elements).collect();
         let known: Vec<u32> = state.endpoints.values().map(|r| r.host_ifindex).collect();

@@ -29,7 +29,9 @@ pub enum NetworkError {
         device: String,
     },
     /// The subnet is in use on the host.
-    #[error("cannot create network {network} ({device}): {subnet} overlaps with the host's route {route}")]
+    #[error(
+        "cannot create network {network} ({device}): {subnet} conflicts with the host's route {route}: networks have overlapping IPv4"
+    )]
     SubnetOverlaps {
         /// Network.
         network: String,
@@ -55,7 +57,7 @@ pub enum NetworkError {
     #[error("Address already in use")]
     AddressInUse(Ipv4Addr),
     /// The fixed address lies outside the subnet, or is its network or broadcast address.
-    #[error("invalid address {address}: It does not belong to any of this network's subnets")]
+    #[error("no configured subnet contains IP address {address}")]
     AddressOutside {
         /// The address.
         address: Ipv4Addr,
@@ -96,7 +98,7 @@ pub enum PortError {
         port: u16,
     },
     /// The host refuses it, mostly because one of its processes has it.
-    #[error("failed to bind host port for {}:{container_ip}:{container_port}/{protocol}: {}", std::net::SocketAddr::new(*host_ip, *port), ferry_sys_message(source))]
+    #[error("failed to bind host port for {}:{container_ip}:{container_port}/{protocol}: {}", std::net::SocketAddr::new(*host_ip, *port), lower(source))]
     Bind {
         /// Host address.
         host_ip: IpAddr,
@@ -120,7 +122,7 @@ pub enum PortError {
 }
 
 /// strerror(3) in lower case as Go prints it, without Rust's `(os error N)`.
-fn ferry_sys_message(error: &io::Error) -> String {
+fn lower(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     text.to_lowercase()

@@ -6,8 +6,8 @@ use crate::error::NetworkError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     Address,
-    Sandbox,
     Ports,
+    Sandbox,
     Configure,
     Publish,
     Register,
@@ -16,7 +16,7 @@ pub(crate) enum Step {
 #[cfg(test)]
 impl Step {
     pub(crate) const ALL: [Self; 6] =
-        [Self::Address, Self::Sandbox, Self::Ports, Self::Configure, Self::Publish, Self::Register];
+        [Self::Address, Self::Ports, Self::Sandbox, Self::Configure, Self::Publish, Self::Register];
 }
 
 /// Which step fails next.

@@ -5,6 +5,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ferry_types::EndpointId;
 use ferry_types::net::{Protocol, PublishRequest, PublishedPort};
@@ -31,7 +33,13 @@ struct Claims {
     taken: HashMap<(Protocol, u16), Vec<(IpAddr, EndpointId)>>,
     /// The ephemeral port to try next, per protocol.
     next: HashMap<Protocol, u16>,
+    /// Ports released lately: the shim that held their sockets may take a moment to end.
+    recent: HashMap<(Protocol, u16), Instant>,
 }
+
+/// How long a released port may still be held by the former container's shim.
+const LINGER: Duration = Duration::from_millis(500);
+const LINGER_PAUSE: Duration = Duration::from_millis(2);
 
 impl Claims {
     fn conflict(&self, protocol: Protocol, port: u16, addresses: &[IpAddr]) -> Option<IpAddr> {
@@ -155,7 +163,7 @@ impl Ports {
         let mut relays = Vec::with_capacity(addresses.len());
         for address in addresses {
             let host = SocketAddr::new(*address, port);
-            match bind(request.protocol, host) {
+            match self.bind_released(request.protocol, host) {
                 Ok(socket) => relays.push(RelaySocket {
                     socket,
                     protocol: request.protocol,
@@ -187,6 +195,21 @@ impl Ports {
         Ok(())
     }
 
+    /// Binds a socket; waits a little when the port was ours until a moment ago.
+    fn bind_released(&self, protocol: Protocol, host: SocketAddr) -> io::Result<OwnedFd> {
+        loop {
+            let bound = bind(protocol, host);
+            let in_use = |e: &io::Error| e.kind() == io::ErrorKind::AddrInUse;
+            let released = || self.lock().recent.get(&(protocol, host.port())).copied();
+            match bound {
+                Err(e) if in_use(&e) && released().is_some_and(|at| at.elapsed() < LINGER) => {
+                    thread::sleep(LINGER_PAUSE);
+                }
+                other => return other,
+            }
+        }
+    }
+
     /// Registers ports of a container that already runs; its shim holds the sockets.
     pub(crate) fn adopt(&self, endpoint: &EndpointId, published: &[PublishedPort]) {
         self.release(endpoint, published);
@@ -208,6 +231,15 @@ impl Ports {
                 }
             }
         }
+    }
+
+    /// Forgets the ports of an endpoint that was in use.
+    pub(crate) fn release_used(&self, endpoint: &EndpointId, published: &[PublishedPort]) {
+        self.release(endpoint, published);
+        let now = Instant::now();
+        let mut claims = self.lock();
+        claims.recent.retain(|_, at| at.elapsed() < LINGER);
+        claims.recent.extend(published.iter().map(|p| ((p.protocol, p.host_port), now)));
     }
 
     /// Number of ports in use, over all addresses.
@@ -291,6 +323,21 @@ mod tests {
         );
         drop(held);
         ports.reserve(claimant(&b), &[request(None, (port, port))]).unwrap();
+    }
+
+    #[test]
+    fn a_port_released_a_moment_ago_may_still_be_held() {
+        let ports = Ports::new((40000, 50000));
+        let (a, b) = (EndpointId::random(), EndpointId::random());
+        let port = free_port();
+        let held = ports.reserve(claimant(&a), &[request(None, (port, port))]).unwrap();
+        ports.release_used(&a, &held.published);
+        let shim = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(30));
+            drop(held);
+        });
+        ports.reserve(claimant(&b), &[request(None, (port, port))]).unwrap();
+        shim.join().unwrap();
     }
 
     #[test]

@@ -83,6 +83,11 @@ pub(crate) fn skeleton<'a>(
     }
 }
 
+/// How many rules [`skeleton`] writes.
+pub(crate) fn rule_count<'a>(bridges: impl Iterator<Item = &'a BridgeRules>) -> usize {
+    rules(bridges).len()
+}
+
 type Rule = Vec<Expr>;
 
 fn rules<'a>(bridges: impl Iterator<Item = &'a BridgeRules>) -> Vec<(&'static str, Rule)> {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
-use ferry_sys::netlink::route::{self, LinkChange, LinkRef, PortChange};
+use ferry_sys::netlink::route::{self, Link, LinkChange, LinkRef, PortChange};
 use ferry_sys::netlink::{Batch, Protocol, Socket};
 use ferry_sys::netns;
 use ferry_types::EndpointId;
@@ -118,18 +118,25 @@ fn build(host: &mut Socket, plug: &Plug, netns: OwnedFd) -> Result<Ready, Networ
     route::set_link(&mut batch, LinkRef::Index(1), &up);
     route::set_link(&mut batch, LinkRef::Index(inner_index), &up);
     inside.execute(batch).map_err(failed("bring up eth0"))?;
-    await_forwarding(host, host_index);
+    await_carrier(host, host_index, &mut inside, inner_index);
     Ok(Ready { sandbox: sandbox(netns)?, route: inside, inner_index, host_veth, host_index })
 }
 
-/// The bridge begins to forward when a kernel thread has noticed the carrier. A container that runs before would lose
-/// its first packets, and wait a second for tcp to send again; beyond this time it is let run all the same.
-fn await_forwarding(host: &mut Socket, index: u32) {
+/// A link sends, and a bridge forwards to it, when a kernel thread has taken note of its carrier. A container that runs
+/// before would lose its first packets, and wait a second for tcp to send again; beyond this time it is let run all the
+/// same.
+fn await_carrier(host: &mut Socket, host_index: u32, inside: &mut Socket, inner_index: u32) {
     const FORWARDING: u8 = 3;
+    wait_for(host, host_index, |l| l.operational && l.port_state == Some(FORWARDING));
+    wait_for(inside, inner_index, |l| l.operational);
+}
+
+fn wait_for(socket: &mut Socket, index: u32, ready: impl Fn(&Link) -> bool) {
     const PAUSE: Duration = Duration::from_micros(200);
-    for _ in 0..50 {
-        match route::link(host, LinkRef::Index(index)) {
-            Ok(Some(link)) if link.port_state != Some(FORWARDING) => thread::sleep(PAUSE),
+    const ATTEMPTS: usize = 100;
+    for _ in 0..ATTEMPTS {
+        match route::link(socket, LinkRef::Index(index)) {
+            Ok(Some(link)) if !ready(&link) => thread::sleep(PAUSE),
             _ => return,
         }
     }

@@ -152,6 +152,21 @@ impl Table {
         Ok(Reconciled { added: missing.len(), removed: strays.len() })
     }
 
+    /// Whether the kernel's copy has all it should have; looks at numbers of rules, not at their contents.
+    pub(crate) fn is_intact(&mut self) -> Result<bool, NetlinkError> {
+        if self.bridges.is_empty() {
+            return Ok(true);
+        }
+        if nft::rule_count(&mut self.socket, &self.name)? != rules::rule_count(self.bridges.values()) {
+            return Ok(false);
+        }
+        let present = self.present()?;
+        let there = |((map, key), value): (&(&'static str, Vec<u8>), &Vec<u8>)| {
+            present.contains(&(*map, Element { key: key.clone(), value: value.clone() }))
+        };
+        Ok(self.published.iter().all(there))
+    }
+
     /// Puts rules and elements back, whatever of them is missing.
     pub(crate) fn restore(&mut self) -> Result<(), NetlinkError> {
         if self.bridges.is_empty() {

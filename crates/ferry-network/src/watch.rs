@@ -70,13 +70,23 @@ impl Watch {
                 Wake::Changed => damaged |= self.read(),
                 Wake::Quiet => {
                     damaged = false;
-                    let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-                    match table.restore() {
-                        Ok(()) => tracing::info!(table = %self.name, "nft table restored after a flush"),
-                        Err(error) => tracing::error!(table = %self.name, %error, "nft table not restored"),
-                    }
+                    self.repair();
                 }
             }
+        }
+    }
+
+    /// Looks first: lost notifications are no damage, and restoring unharmed rules would cause as many again.
+    fn repair(&self) {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let repaired = table.is_intact().and_then(|intact| match intact {
+            true => Ok(false),
+            false => table.restore().map(|()| true),
+        });
+        match repaired {
+            Ok(true) => tracing::info!(table = %self.name, "nft table restored after a flush"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(table = %self.name, %error, "nft table not restored"),
         }
     }
 

@@ -1,10 +1,10 @@
 //! Hosts, containers and peers for tests.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ferry_sys::netlink::route::{self, Link, LinkChange, LinkRef};
 use ferry_sys::netlink::{Batch, Protocol as Family, Socket};
@@ -20,7 +20,10 @@ pub(super) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 213, 0, 1);
 pub(super) const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub(super) const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 
-const PATIENCE: Duration = Duration::from_millis(400);
+/// For answers that must come, on a machine that may be busy; tcp sends a lost segment again after a second.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// For answers that must not come.
+const IMPATIENCE: Duration = Duration::from_millis(300);
 
 /// Runs a test on a host of its own.
 pub(super) fn on_a_host(test: impl FnOnce() + Send + 'static) {
@@ -93,15 +96,16 @@ pub(super) fn veths() -> Vec<String> {
     links().into_iter().filter(|l| l.kind == "veth").map(|l| l.name).collect()
 }
 
-/// Waits until `done`, for two seconds at most.
+/// Waits until `done`, for some seconds at most.
 pub(super) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..200 {
+    let begin = Instant::now();
+    while begin.elapsed() < PATIENCE {
         if done() {
             return;
         }
         thread::sleep(Duration::from_millis(10));
     }
-    panic!("not within two seconds: {what}");
+    panic!("not within {PATIENCE:?}: {what}");
 }
 
 /// Runs `f` inside a namespace.
@@ -143,8 +147,9 @@ pub(super) fn neighbour() -> OwnedFd {
         socket.execute(batch).unwrap();
     });
     // Refused by the host: it is there.
-    let refused = |e: std::io::Error| e.kind() == std::io::ErrorKind::ConnectionRefused;
-    eventually("the neighbour is connected", || inside(&netns, || ask_tcp((HOST, 9))).is_err_and(refused));
+    let refused = |e: io::Error| e.kind() == io::ErrorKind::ConnectionRefused;
+    let ask = || tcp_exchange((HOST, 9).into(), IMPATIENCE);
+    eventually("the neighbour is connected", || inside(&netns, ask).is_err_and(refused));
     netns
 }
 
@@ -170,30 +175,55 @@ pub(super) fn serve_udp(netns: &OwnedFd, port: u16, word: &'static str) {
     });
 }
 
-/// What a tcp server says; an error also when it cannot be reached soon.
-pub(super) fn ask_tcp(to: impl Into<SocketAddr>) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&to.into(), PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn tcp_exchange(to: SocketAddr, patience: Duration) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&to, patience)?;
+    stream.set_read_timeout(Some(patience))?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     Ok(text)
 }
 
-/// What a udp server says.
-pub(super) fn ask_udp(to: impl Into<SocketAddr>) -> std::io::Result<String> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    ask_udp_from(&socket, to)
+/// What a tcp server says.
+pub(super) fn ask_tcp(to: impl Into<SocketAddr>) -> String {
+    let to = to.into();
+    tcp_exchange(to, PATIENCE).unwrap_or_else(|e| panic!("{to}: {e}"))
 }
 
-/// The same from a socket used before.
-pub(super) fn ask_udp_from(socket: &UdpSocket, to: impl Into<SocketAddr>) -> std::io::Result<String> {
-    socket.set_read_timeout(Some(PATIENCE))?;
+/// Nobody can be talked to there.
+pub(super) fn assert_no_tcp(to: impl Into<SocketAddr>) {
+    let to = to.into();
+    let said = tcp_exchange(to, IMPATIENCE);
+    assert!(said.is_err(), "{to} is reached: {said:?}");
+}
+
+fn udp_exchange(socket: &UdpSocket, to: SocketAddr) -> io::Result<String> {
+    socket.set_read_timeout(Some(IMPATIENCE))?;
     // Only answers from the address asked are taken.
-    socket.connect(to.into())?;
+    socket.connect(to)?;
     socket.send(b"?")?;
     let mut buf = [0; 64];
     let len = socket.recv(&mut buf)?;
     Ok(String::from_utf8_lossy(&buf[..len]).into_owned())
+}
+
+/// What a udp server says.
+pub(super) fn ask_udp(to: impl Into<SocketAddr>) -> String {
+    ask_udp_from(&UdpSocket::bind("0.0.0.0:0").unwrap(), to)
+}
+
+/// The same from a socket used before.
+pub(super) fn ask_udp_from(socket: &UdpSocket, to: impl Into<SocketAddr>) -> String {
+    let to = to.into();
+    let mut said = String::new();
+    eventually("udp is answered", || udp_exchange(socket, to).map(|text| said = text).is_ok());
+    said
+}
+
+/// Nobody answers there.
+pub(super) fn assert_no_udp_from(socket: &UdpSocket, to: impl Into<SocketAddr>) {
+    let to = to.into();
+    let said = udp_exchange(socket, to);
+    assert!(said.is_err(), "{to} is reached: {said:?}");
 }
 
 pub(super) fn container(bridge: &BridgeNetwork, publish: Vec<PublishRequest>) -> Endpoint {

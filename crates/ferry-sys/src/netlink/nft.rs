@@ -18,6 +18,7 @@ const DELTABLE: u16 = SUBSYSTEM << 8 | 2;
 const NEWCHAIN: u16 = SUBSYSTEM << 8 | 3;
 const DELCHAIN: u16 = SUBSYSTEM << 8 | 5;
 const NEWRULE: u16 = SUBSYSTEM << 8 | 6;
+const GETRULE: u16 = SUBSYSTEM << 8 | 7;
 const DELRULE: u16 = SUBSYSTEM << 8 | 8;
 const NEWSET: u16 = SUBSYSTEM << 8 | 9;
 const DELSET: u16 = SUBSYSTEM << 8 | 11;
@@ -266,10 +267,26 @@ fn element(bytes: &[u8]) -> Option<Element> {
     })
 }
 
-/// Whether a notification tells of the removal of `table`, or of one of its chains, rules or maps. Elements of maps come
-/// and go and do not count.
+/// Number of rules in a table; 0 when it does not exist.
+///
+/// # Errors
+/// See [`Socket::query`].
+pub fn rule_count(socket: &mut Socket, table: &str) -> Result<usize, NetlinkError> {
+    let mut batch = Batch::new();
+    batch.message(GETRULE, DUMP).header(&[NFPROTO_IPV4, 0, 0, 0]).text(1, table);
+    let mut count = 0;
+    let ours =
+        |payload: &[u8]| Attributes::after(payload, GENMSG).find(1).map(text).as_deref() == Some(table);
+    match socket.query(batch, |kind, payload| count += usize::from(kind == NEWRULE && ours(payload))) {
+        Ok(()) => Ok(count),
+        Err(e) if e.errno() == Some(libc::ENOENT) => Ok(0),
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether a notification tells of the removal of `table` or of something in it.
 pub fn is_removal(kind: u16, payload: &[u8], table: &str) -> bool {
-    matches!(kind, DELTABLE | DELCHAIN | DELRULE | DELSET)
+    matches!(kind, DELTABLE | DELCHAIN | DELRULE | DELSET | DELSETELEM)
         && payload.first() == Some(&NFPROTO_IPV4)
         && Attributes::after(payload, GENMSG).find(1).map(text).as_deref() == Some(table)
 }

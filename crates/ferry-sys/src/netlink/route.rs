@@ -23,6 +23,8 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
+const IFLA_OPERSTATE: u16 = 16;
+const IF_OPER_UP: u8 = 6;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
@@ -260,6 +262,9 @@ pub struct Link {
     pub name: String,
     /// Whether it is administratively up.
     pub up: bool,
+    /// Whether it sends and receives (`IF_OPER_UP`, RFC 2863): up, and the kernel has taken note of its carrier. Since
+    /// Linux 6.9 asking for the link makes it do so at once.
+    pub operational: bool,
     /// MTU in bytes.
     pub mtu: u32,
     /// Hardware address; empty when it has none.
@@ -280,6 +285,7 @@ fn parse_link(payload: &[u8]) -> Option<Link> {
         index: u32_at(payload, 4)?,
         name: text(attrs.find(IFLA_IFNAME)?),
         up: u32_at(payload, 8)? & UP != 0,
+        operational: attrs.find(IFLA_OPERSTATE) == Some(&[IF_OPER_UP][..]),
         mtu: number(IFLA_MTU).unwrap_or_default(),
         mac: attrs.find(IFLA_ADDRESS).unwrap_or_default().to_vec(),
         master: number(IFLA_MASTER),
