@@ -2,7 +2,6 @@
 //! operations, streams and hijacked connections. The operations themselves are the inherent methods
 //! of [`crate::Engine`], in the module of their noun.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 
@@ -12,8 +11,8 @@ use tokio::io::AsyncRead;
 
 use crate::error::Result;
 
-/// Filters of a list or prune request: key → values, as `ferry_api` decodes both of Docker's forms.
-pub type Filters = BTreeMap<String, Vec<String>>;
+/// Filters of a list or prune request.
+pub use ferry_api::Filters;
 
 /// A body that is produced while it is sent.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ferry_shim_proto::{ShimError, ShimErrorKind};
 use ferry_types::{Classify, ErrorKind};
 
 /// Anything an engine operation can fail with.
@@ -102,6 +103,43 @@ pub enum EngineError {
 
 /// Result of engine operations.
 pub type Result<T, E = EngineError> = std::result::Result<T, E>;
+
+impl EngineError {
+    /// A shim's refusal of a request about a container.
+    pub(crate) fn from_shim(container: &ferry_types::ContainerId, error: ShimError) -> Self {
+        match error.kind {
+            ShimErrorKind::State => Self::Conflict(error.message),
+            ShimErrorKind::Invalid | ShimErrorKind::CommandNotFound | ShimErrorKind::CommandNotExecutable => {
+                Self::InvalidParameter(error.message)
+            }
+            ShimErrorKind::System => {
+                Self::ShimLost { container: container.to_string(), reason: error.message }
+            }
+        }
+    }
+
+    /// A shim's report that a container could not be started.
+    pub(crate) fn from_launch(error: ShimError) -> Self {
+        let user_fault = error.kind != ShimErrorKind::System;
+        let message = format!("ferry-runtime: unable to start container process: {}", error.message);
+        Self::Launch { message, user_fault }
+    }
+
+    /// A shim's report that an exec could not be started.
+    pub(crate) fn from_exec(error: ShimError) -> Self {
+        let message = format!(
+            "OCI runtime exec failed: exec failed: unable to start container process: {}",
+            error.message
+        );
+        match error.kind {
+            ShimErrorKind::State => Self::Conflict(error.message),
+            ShimErrorKind::CommandNotFound | ShimErrorKind::CommandNotExecutable | ShimErrorKind::Invalid => {
+                Self::InvalidParameter(message)
+            }
+            ShimErrorKind::System => Self::System(message),
+        }
+    }
+}
 
 impl Classify for EngineError {
     fn kind(&self) -> ErrorKind {

@@ -16,7 +16,7 @@ use ferry_image::{
 };
 use ferry_registry_client::{Auth, Descriptor, RegistryClient, RegistryError};
 use ferry_types::{Classify, Digest, ErrorKind, ImageRef, Platform};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinError;
 
@@ -309,7 +309,9 @@ impl Pull<'_> {
         layers: &[Descriptor],
         diff_ids: &[Digest],
     ) -> Result<Vec<LayerSource>, PullError> {
-        let jobs = layers.iter().zip(diff_ids).map(|(layer, diff_id)| self.layer(layer, diff_id));
+        // Boxed, so that the future of the whole pull stays `Send` for the compiler.
+        let jobs: Vec<_> =
+            layers.iter().zip(diff_ids).map(|(layer, diff_id)| self.layer(layer, diff_id).boxed()).collect();
         let staged: Vec<StagedLayer> =
             futures_util::stream::iter(jobs).buffered(PARALLEL).try_collect().await?;
         Ok(staged.into_iter().map(LayerSource::Staged).collect())

@@ -206,6 +206,11 @@ impl ImageStore {
         Ok(self.get(id)?.size)
     }
 
+    /// Bytes of a layer's files, by its chain id.
+    pub fn layer_size(&self, chain_id: &Digest) -> Option<u64> {
+        self.snapshot().layers.get(chain_id).map(|l| l.size)
+    }
+
     /// The manifest the image came with.
     ///
     /// # Errors

@@ -1,0 +1,487 @@
+//! `create`: checks everything that can be checked, puts the image's config and the request together, and
+//! writes the record. Nothing of the host is touched before all checks have passed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use ferry_api::container::{ContainerCreateRequest, ContainerCreateResponse, HostConfig};
+use ferry_api::{ContainerConfig, Empty, MountPoint, NetworkingConfig};
+use ferry_image::Image;
+use ferry_types::{ContainerId, ContainerName};
+
+use super::fill_volume;
+use super::mount_spec::{MountRequest, MountSource, bind_point, parse_bind, parse_mount, volume_point};
+use super::network_mode::NetworkMode;
+use super::owner;
+use super::record::{ContainerRecord, FORMAT, Lifecycle};
+use super::state::State;
+use super::unsupported;
+use super::{log_options, network_mode};
+use crate::config::parse_port_proto;
+use crate::error::{EngineError, Result};
+use crate::events::EventKind;
+use crate::inner::Inner;
+use crate::names;
+use crate::spec::{capabilities, devices, resources, security};
+use crate::steps::Steps;
+use crate::time::now_nanos;
+
+/// Creates a container and starts its owner.
+pub(crate) async fn create(
+    inner: &Arc<Inner>,
+    name: Option<&str>,
+    platform: Option<&str>,
+    request: ContainerCreateRequest,
+) -> Result<ContainerCreateResponse> {
+    let task_inner = Arc::clone(inner);
+    let name = name.map(str::to_owned);
+    let platform = platform.map(str::to_owned);
+    let create = move || create_record(&task_inner, name.as_deref(), platform.as_deref(), request);
+    let (record, warnings) = crate::blocking(create).await?;
+    let id = record.id.clone();
+    let state = State::Created { code: 0, error: String::new() };
+    let handle = owner::spawn(Arc::clone(inner), record, state, None);
+    inner.containers.insert(id.clone(), Arc::clone(&handle));
+    inner.events.container(EventKind::Create, &handle.snapshot().record, &[]);
+    Ok(ContainerCreateResponse { id: id.to_string(), warnings })
+}
+
+fn invalid(message: impl Into<String>) -> EngineError {
+    EngineError::InvalidParameter(message.into())
+}
+
+fn create_record(
+    inner: &Inner,
+    name: Option<&str>,
+    platform: Option<&str>,
+    request: ContainerCreateRequest,
+) -> Result<(ContainerRecord, Vec<String>)> {
+    let mut warnings = Vec::new();
+    let host_config = request.host_config.unwrap_or_default();
+    let networking = request.networking_config.unwrap_or_default();
+    let mut config = request.config;
+    let name: Option<ContainerName> = name
+        .filter(|n| !n.is_empty())
+        .map(|n| n.parse().map_err(|e: ferry_types::NameError| invalid(e.to_string())))
+        .transpose()?;
+    unsupported::refuse(&config, &host_config, platform)?;
+    if config.image.is_empty() {
+        return Err(invalid("no image specified"));
+    }
+    let image_id = inner.images.resolve(&config.image)?;
+    let image = inner.images.get(&image_id)?;
+    merge_image_config(&mut config, &image);
+    let host_config = normalize_host_config(host_config, inner, &mut warnings)?;
+    let mode = NetworkMode::parse(&host_config.network_mode);
+    validate(inner, &mut config, &host_config, &networking, &mode, &mut warnings)?;
+    let args: Vec<String> = config.entrypoint.iter().chain(config.cmd.iter()).cloned().collect();
+    if args.is_empty() {
+        return Err(invalid("no command specified"));
+    }
+    let requests = mount_requests(&config, &host_config)?;
+
+    let id = ContainerId::random();
+    if config.hostname.is_empty() {
+        let shares_host = mode == NetworkMode::Host || host_config.uts_mode == "host";
+        config.hostname = if shares_host { inner.host.hostname.clone() } else { id.short().to_owned() };
+    }
+    let mut steps = Steps::default();
+    let result = create_on_disk(
+        inner,
+        &mut steps,
+        &id,
+        name,
+        config,
+        host_config,
+        networking,
+        image_id,
+        args,
+        &requests,
+    );
+    match result {
+        Ok(record) => Ok((record, warnings)),
+        Err(error) => {
+            steps.roll_back();
+            if let Some(taken) = error.1 {
+                inner.containers.release_name(&taken, &id);
+            }
+            Err(error.0)
+        }
+    }
+}
+
+/// The steps of a create that leave traces. On failure names the name that was reserved.
+#[allow(clippy::too_many_arguments)]
+fn create_on_disk(
+    inner: &Inner,
+    steps: &mut Steps,
+    id: &ContainerId,
+    name: Option<ContainerName>,
+    config: ContainerConfig,
+    host_config: HostConfig,
+    networking: NetworkingConfig,
+    image_id: ferry_types::Digest,
+    args: Vec<String>,
+    requests: &[MountRequest],
+) -> std::result::Result<ContainerRecord, (EngineError, Option<ContainerName>)> {
+    let name = match name {
+        Some(name) => inner.containers.reserve_name(&name, id).map(|()| name),
+        None => generate_name(inner, id),
+    }
+    .map_err(|e| (e, None))?;
+    let work = || -> Result<ContainerRecord> {
+        let dir = inner.paths.container(id);
+        let make = |path: &Path| {
+            fs::create_dir(path).map_err(|source| EngineError::File {
+                action: "create",
+                path: path.to_owned(),
+                source,
+            })
+        };
+        make(dir.path())?;
+        let undo = dir.path().to_owned();
+        steps.done("container directory", move || fs::remove_dir_all(&undo).map_err(|e| e.to_string()));
+        make(&dir.upper())?;
+        make(&dir.work())?;
+        let hostname = format!("{}\n", config.hostname);
+        fs::write(dir.hostname(), hostname).map_err(|source| EngineError::File {
+            action: "write",
+            path: dir.hostname(),
+            source,
+        })?;
+        let (mounts, anonymous_volumes) = resolve_mounts(inner, steps, id, &image_id, requests)?;
+        let record = ContainerRecord {
+            format: FORMAT,
+            id: id.clone(),
+            name: name.clone(),
+            created_at: now_nanos(),
+            image_id,
+            config,
+            host_config,
+            networking,
+            args,
+            mounts,
+            anonymous_volumes,
+            lifecycle: Lifecycle::Created { code: 0, error: String::new() },
+            endpoint: None,
+            restart_count: 0,
+            stopped_by_user: false,
+        };
+        record.save(&dir.record())?;
+        Ok(record)
+    };
+    work().map_err(|e| (e, Some(name.clone())))
+}
+
+fn generate_name(inner: &Inner, id: &ContainerId) -> Result<ContainerName> {
+    for attempt in 0..20 {
+        let Ok(name) = names::generate(attempt).parse::<ContainerName>() else { continue };
+        if inner.containers.reserve_name(&name, id).is_ok() {
+            return Ok(name);
+        }
+    }
+    let name: ContainerName =
+        id.short().parse().map_err(|e: ferry_types::NameError| EngineError::System(e.to_string()))?;
+    inner.containers.reserve_name(&name, id)?;
+    Ok(name)
+}
+
+/// Fills what the request leaves open from the image, by Docker's rules.
+fn merge_image_config(config: &mut ContainerConfig, image: &Image) {
+    let base = &image.config.config;
+    if config.user.is_empty() {
+        config.user.clone_from(&base.user);
+    }
+    if config.working_dir.is_empty() {
+        config.working_dir.clone_from(&base.working_dir);
+    }
+    if config.stop_signal.is_empty() {
+        config.stop_signal.clone_from(&base.stop_signal);
+    }
+    if config.stop_timeout.is_none() {
+        config.stop_timeout = base.stop_timeout;
+    }
+    if config.entrypoint.is_empty() {
+        // An entrypoint in the request drops the image's command; [""] drops both.
+        if config.cmd.is_empty() {
+            config.cmd = base.cmd.clone().map(Into::into).unwrap_or_default();
+        }
+        if config.entrypoint.is_null() {
+            config.entrypoint = base.entrypoint.clone().map(Into::into).unwrap_or_default();
+        }
+    } else if config.entrypoint.len() == 1 && config.entrypoint[0].is_empty() {
+        config.entrypoint = ferry_api::List::default();
+    }
+    let name_of = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    let own: Vec<String> = config.env.iter().map(|v| name_of(v)).collect();
+    let inherited = base.env.iter().filter(|v| !own.contains(&name_of(v)));
+    let merged: Vec<String> = inherited.cloned().collect();
+    config.env.get_mut().extend(merged);
+    let env = config.env.get_mut();
+    // Docker lists the request's variables first and the image's after them.
+    env.retain(|v| !v.is_empty());
+    for (key, value) in &base.labels {
+        config.labels.get_mut().entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    if config.labels.is_null() {
+        config.labels = ferry_api::Map::empty();
+    }
+    for port in base.exposed_ports.keys() {
+        config.exposed_ports.get_mut().entry(port.clone()).or_insert(Empty {});
+    }
+    for volume in base.volumes.keys() {
+        config.volumes.get_mut().entry(volume.clone()).or_insert(Empty {});
+    }
+    if config.on_build.is_empty() && !base.on_build.is_empty() {
+        config.on_build = base.on_build.clone().into();
+    }
+    if config.shell.is_empty() && !base.shell.is_empty() {
+        config.shell = base.shell.clone().into();
+    }
+}
+
+/// Fills defaults as `inspect` shows them.
+fn normalize_host_config(mut h: HostConfig, inner: &Inner, warnings: &mut Vec<String>) -> Result<HostConfig> {
+    if matches!(h.network_mode.as_str(), "" | "default") {
+        h.network_mode = "bridge".to_owned();
+    }
+    if let Some(target) = h.network_mode.strip_prefix("container:") {
+        // The id is kept, so that renaming the other container changes nothing.
+        let handle = inner.containers.find(target)?;
+        h.network_mode = format!("container:{}", handle.snapshot().record.id);
+    }
+    if h.restart_policy.name.is_empty() {
+        h.restart_policy.name = "no".to_owned();
+    }
+    if h.shm_size == 0 {
+        h.shm_size = 64 << 20;
+    }
+    if h.shm_size < 0 {
+        return Err(invalid("SHM size can not be less than 0"));
+    }
+    if h.ipc_mode.is_empty() {
+        h.ipc_mode = "private".to_owned();
+    }
+    if h.cgroupns_mode.is_empty() {
+        h.cgroupns_mode = if inner.host.cgroup_v2 { "private" } else { "host" }.to_owned();
+    }
+    if h.runtime.is_empty() {
+        h.runtime = "ferry".to_owned();
+    }
+    if h.log_config.kind.is_empty() {
+        h.log_config.kind = "json-file".to_owned();
+        if h.log_config.config.is_empty() {
+            h.log_config.config = inner.config.log_opts.clone().into();
+        }
+    }
+    if h.log_config.config.is_null() {
+        h.log_config.config = ferry_api::Map::empty();
+    }
+    if h.resources.memory_swap == 0 && h.resources.memory > 0 {
+        h.resources.memory_swap = h.resources.memory.saturating_mul(2);
+    }
+    if inner.host.cgroup_v2 && h.resources.oom_kill_disable == Some(true) {
+        h.resources.oom_kill_disable = None;
+        warnings.push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".to_owned());
+    }
+    if inner.host.cgroup_v2 && h.resources.memory_swappiness.is_some_and(|s| s >= 0) {
+        h.resources.memory_swappiness = None;
+        warnings.push("Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.".to_owned());
+    }
+    if h.resources.memory_swappiness == Some(-1) {
+        h.resources.memory_swappiness = None;
+    }
+    if h.resources.kernel_memory > 0 {
+        h.resources.kernel_memory = 0;
+        warnings.push("Specifying a kernel memory limit is deprecated and has no effect.".to_owned());
+    }
+    Ok(h)
+}
+
+fn validate(
+    inner: &Inner,
+    config: &mut ContainerConfig,
+    h: &HostConfig,
+    networking: &NetworkingConfig,
+    mode: &NetworkMode,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    let policy =
+        super::restart::RestartPolicy::parse(&h.restart_policy.name, h.restart_policy.maximum_retry_count)
+            .map_err(invalid)?;
+    if h.auto_remove && policy != super::restart::RestartPolicy::No {
+        return Err(invalid("can't create 'AutoRemove' container with restart policy"));
+    }
+    resources::validate(&h.resources, inner.host.cpus).map_err(invalid)?;
+    capabilities::resolve(&h.cap_add, &h.cap_drop, h.privileged, inner.host.bounding_set).map_err(invalid)?;
+    devices::resolve(&[], &h.resources.device_cgroup_rules, h.privileged).map_err(invalid)?;
+    security::parse(&h.security_opt).map_err(invalid)?;
+    log_options::parse(&h.log_config).map_err(invalid)?;
+    network_mode::validate(mode, config, h, networking, warnings).map_err(invalid)?;
+    if !(-1000..=1000).contains(&h.oom_score_adj) {
+        let n = h.oom_score_adj;
+        return Err(invalid(format!("Invalid value {n}, range for oom score adj is [-1000, 1000]")));
+    }
+    if !config.stop_signal.is_empty() {
+        crate::signal::parse(&config.stop_signal).map_err(invalid)?;
+    }
+    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
+        return Err(invalid(format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            config.working_dir
+        )));
+    }
+    for variable in &config.env {
+        if variable.is_empty() || variable.starts_with('=') {
+            return Err(invalid(format!("invalid environment variable: {variable}")));
+        }
+    }
+    for port in config.exposed_ports.keys().chain(h.port_bindings.keys()) {
+        if parse_port_proto(port).is_none() {
+            return Err(invalid(format!("invalid port specification: \"{port}\"")));
+        }
+    }
+    for port in h.port_bindings.keys() {
+        // A published port counts as exposed.
+        if *mode == NetworkMode::Bridge {
+            config.exposed_ports.get_mut().entry(port.clone()).or_insert(Empty {});
+        }
+    }
+    for host in &h.extra_hosts {
+        super::extra_hosts::parse(host).map_err(invalid)?;
+    }
+    for name in h.sysctls.keys() {
+        let shared = (name.starts_with("net.") && *mode == NetworkMode::Host)
+            || (name.starts_with("fs.mqueue.") && h.ipc_mode == "host");
+        let namespaced = name.starts_with("net.")
+            || name.starts_with("fs.mqueue.")
+            || [
+                "kernel.msgmax",
+                "kernel.msgmnb",
+                "kernel.msgmni",
+                "kernel.sem",
+                "kernel.shmall",
+                "kernel.shmmax",
+                "kernel.shmmni",
+                "kernel.shm_rmid_forced",
+            ]
+            .contains(&name.as_str());
+        if !namespaced || shared {
+            return Err(invalid(format!("sysctl '{name}' is not allowed in this container's namespaces")));
+        }
+    }
+    Ok(())
+}
+
+/// Every mount asked for, one per destination; explicit ones win over the image's volumes.
+fn mount_requests(config: &ContainerConfig, h: &HostConfig) -> Result<Vec<MountRequest>> {
+    let mut requests: Vec<MountRequest> = Vec::new();
+    let mut tmpfs: Vec<String> = h.tmpfs.keys().map(|d| super::mount_spec::clean(d)).collect();
+    for bind in &h.binds {
+        requests.push(parse_bind(bind).map_err(invalid)?);
+    }
+    for mount in &h.mounts {
+        match parse_mount(mount).map_err(invalid)? {
+            Some(request) => requests.push(request),
+            None => tmpfs.push(super::mount_spec::clean(&mount.target)),
+        }
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for destination in requests.iter().map(|r| &r.destination).chain(&tmpfs) {
+        if !seen.insert(destination.clone()) {
+            return Err(invalid(format!("Duplicate mount point: {destination}")));
+        }
+    }
+    for (destination, options) in &h.tmpfs {
+        crate::spec::mounts::check_tmpfs(destination, options).map_err(invalid)?;
+    }
+    for volume in config.volumes.keys() {
+        let request = parse_bind(volume).map_err(invalid)?;
+        if !matches!(request.source, MountSource::Anonymous(_)) {
+            return Err(invalid(format!("invalid volume specification: '{volume}'")));
+        }
+        if seen.insert(request.destination.clone()) {
+            requests.push(request);
+        }
+    }
+    Ok(requests)
+}
+
+/// Looks up or makes what is mounted, and fills new volumes from the image.
+fn resolve_mounts(
+    inner: &Inner,
+    steps: &mut Steps,
+    id: &ContainerId,
+    image: &ferry_types::Digest,
+    requests: &[MountRequest],
+) -> Result<(Vec<MountPoint>, Vec<String>)> {
+    let mut points = Vec::new();
+    let mut anonymous = Vec::new();
+    for request in requests {
+        let (name, labels, is_anonymous) = match &request.source {
+            MountSource::Bind(path) => {
+                points.push(bind_point(request, bind_source(path, request)?));
+                continue;
+            }
+            MountSource::Volume(name, labels) => (name.clone(), labels.clone(), false),
+            MountSource::Anonymous(labels) => (ContainerId::random().to_string(), labels.clone(), true),
+        };
+        let name = make_volume(inner, steps, &name, &labels, is_anonymous)?;
+        let fill = !request.no_copy && inner.volumes.get(&name).is_some_and(|v| !v.filled);
+        let data = inner.volumes.data_dir(&name);
+        if fill {
+            let overlay = inner.overlay(id, image)?;
+            fill_volume::fill(&overlay, &request.destination, &data).map_err(|source| EngineError::File {
+                action: "fill volume from image at",
+                path: data.clone(),
+                source,
+            })?;
+            inner.volumes.mark_filled(&name)?;
+        }
+        points.push(volume_point(request, &name, data.to_string_lossy().into_owned()));
+        if is_anonymous {
+            anonymous.push(name);
+        }
+    }
+    Ok((points, anonymous))
+}
+
+fn make_volume(
+    inner: &Inner,
+    steps: &mut Steps,
+    name: &str,
+    labels: &BTreeMap<String, String>,
+    anonymous: bool,
+) -> Result<String> {
+    let (record, made) = inner.volumes.ensure(name, labels, anonymous)?;
+    if made {
+        inner.events.volume(EventKind::Create, name);
+        // Named volumes stay after a failed create, as in Docker: another container may use them by now.
+        if anonymous {
+            let dir = inner.volumes.data_dir(name);
+            steps.done("anonymous volume", move || {
+                let parent = dir.parent().map(Path::to_owned).unwrap_or_default();
+                fs::remove_dir_all(parent).map_err(|e| e.to_string())
+            });
+        }
+    }
+    Ok(record.name)
+}
+
+fn bind_source(path: &str, request: &MountRequest) -> Result<String> {
+    match fs::metadata(path) {
+        Ok(_) => Ok(path.to_owned()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && request.create_source => {
+            fs::create_dir_all(path).map_err(|e| {
+                EngineError::System(format!("error while creating mount source path '{path}': {e}"))
+            })?;
+            Ok(path.to_owned())
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(invalid(format!(
+            "invalid mount config for type \"bind\": bind source path does not exist: {path}"
+        ))),
+        Err(e) => Err(invalid(format!("invalid mount config for type \"bind\": stat {path}: {e}"))),
+    }
+}

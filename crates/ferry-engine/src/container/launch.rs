@@ -1,0 +1,328 @@
+//! The steps of a start: network, generated files, bundle, shim. Each is undone when a later one fails.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ferry_network::{Endpoint, EndpointRequest};
+use ferry_shim_proto::{AttachStreams, Launch, Relay, Reply, Request as ShimRequest, ShimErrorKind};
+use tokio::sync::mpsc;
+
+use super::network_mode::{self, NetworkMode};
+use super::owner::unexpected;
+use super::record::ContainerRecord;
+use super::state::Live;
+use super::{extra_hosts, log_options, net_files};
+use crate::error::{EngineError, Result};
+use crate::inner::Inner;
+use crate::paths::{BundleDir, ContainerDir};
+use crate::shim::{ShimClient, ShimNotice};
+use crate::spec::{self, NamespaceChoice, Namespaces, SpecInput};
+use crate::steps::Steps;
+use crate::time::now_nanos;
+
+/// A container that runs.
+pub(crate) struct Started {
+    pub record: ContainerRecord,
+    pub live: Live,
+    pub shim: ShimClient,
+    pub notices: mpsc::UnboundedReceiver<ShimNotice>,
+}
+
+/// A start that failed; everything it did is undone.
+pub(crate) struct LaunchFailure {
+    pub error: EngineError,
+    /// Docker's exit code for it: 127 not found, 126 not executable, 128 otherwise.
+    pub exit_code: i32,
+}
+
+impl From<EngineError> for LaunchFailure {
+    fn from(error: EngineError) -> Self {
+        Self { error, exit_code: 128 }
+    }
+}
+
+/// What is ready before the shim is told.
+struct Prepared {
+    record: ContainerRecord,
+    request: Launch,
+    fds: Vec<OwnedFd>,
+}
+
+/// Starts a container. `clients` are connected before its process runs.
+pub(crate) async fn launch(
+    inner: &Arc<Inner>,
+    record: ContainerRecord,
+    clients: Vec<(AttachStreams, OwnedFd)>,
+) -> std::result::Result<Started, LaunchFailure> {
+    let task_inner = Arc::clone(inner);
+    let (prepared, steps) = crate::blocking_raw(move || {
+        let mut steps = Steps::default();
+        let prepared = prepare(&task_inner, &mut steps, record);
+        (prepared, steps)
+    })
+    .await?;
+    let result = match prepared {
+        Ok(prepared) => run(inner, prepared, clients).await,
+        Err(error) => Err(error.into()),
+    };
+    if result.is_err() {
+        let _ = crate::blocking_raw(move || steps.roll_back()).await;
+    }
+    result
+}
+
+async fn run(
+    inner: &Arc<Inner>,
+    prepared: Prepared,
+    clients: Vec<(AttachStreams, OwnedFd)>,
+) -> std::result::Result<Started, LaunchFailure> {
+    let Prepared { record, mut request, mut fds } = prepared;
+    for (streams, socket) in clients {
+        request.attach.push(streams);
+        fds.push(socket);
+    }
+    let failed = |what: &str, e: io::Error| EngineError::System(format!("{what}: {e}"));
+    let warm = inner.shims.take().map_err(|e| failed("start a shim", e))?;
+    let (sender, notices) = mpsc::unbounded_channel();
+    let shim = ShimClient::new(warm.socket, sender).map_err(|e| failed("connect to the shim", e))?;
+    let reply = shim.call(ShimRequest::Launch(Box::new(request)), &fds).await.map_err(|e| {
+        let exit_code = match e.kind {
+            ShimErrorKind::CommandNotFound => 127,
+            ShimErrorKind::CommandNotExecutable => 126,
+            ShimErrorKind::State | ShimErrorKind::Invalid | ShimErrorKind::System => 128,
+        };
+        LaunchFailure { error: EngineError::from_launch(e), exit_code }
+    })?;
+    drop(fds);
+    let Reply::Started { pid } = reply else { return Err(unexpected(&reply).into()) };
+    // The shim's own time follows with its first state; this one is within a millisecond of it.
+    let live = Live { pid, started_at: now_nanos() };
+    shim.call(ShimRequest::Subscribe, &[])
+        .await
+        .map_err(|e| EngineError::from_shim(&record.id, e))
+        .map_err(LaunchFailure::from)
+        .map(|reply| match reply {
+            Reply::State(state) => Live { pid: state.pid, started_at: state.started_at },
+            _ => live.clone(),
+        })
+        .map(|live| Started { record, live, shim, notices })
+}
+
+fn prepare(inner: &Inner, steps: &mut Steps, mut record: ContainerRecord) -> Result<Prepared> {
+    let id = record.id.clone();
+    let dir = inner.paths.container(&id);
+    let bundle = inner.paths.bundle(&id);
+    let overlay = inner.overlay(&id, &record.image_id)?;
+    let mode = NetworkMode::parse(&record.host_config.network_mode);
+    let namespaces = namespaces(inner, &record, &mode)?;
+    check_binds(&record)?;
+    make_bundle(steps, &bundle)?;
+    remove_stale(&dir.exit_record())?;
+    let endpoint = match mode {
+        NetworkMode::Bridge if !record.config.network_disabled => Some(attach(inner, steps, &record)?),
+        NetworkMode::Other(name) => return Err(EngineError::NoSuchNetwork(name)),
+        NetworkMode::Bridge | NetworkMode::Host | NetworkMode::None | NetworkMode::Container(_) => None,
+    };
+    record.endpoint = endpoint.as_ref().map(|e| e.record.clone());
+    let generated = write_net_files(inner, &dir, &record, &mode)?;
+    let config = spec::build(&SpecInput {
+        record: &record,
+        overlay: &overlay,
+        rootfs: bundle.rootfs(),
+        host: &inner.host,
+        namespaces,
+        generated,
+        cgroup_parent: &inner.config.cgroup_parent,
+        seccomp: &inner.seccomp,
+    })
+    .map_err(EngineError::InvalidParameter)?;
+    write(&bundle.config(), &config)?;
+    record.save(&dir.record())?;
+    let driver = log_options::parse(&record.host_config.log_config).map_err(EngineError::InvalidParameter)?;
+    let [height, width] = record.host_config.console_size.map(|n| u16::try_from(n).unwrap_or(u16::MAX));
+    let mut request = Launch {
+        id,
+        bundle: bundle.path().to_owned(),
+        overlay: Some(overlay),
+        netns_fd: endpoint.is_some(),
+        socket: bundle.socket(),
+        exit_record: dir.exit_record(),
+        pid_file: bundle.pid_file(),
+        log: driver.to_shim(dir.log()),
+        open_stdin: record.config.open_stdin,
+        stdin_once: record.config.stdin_once,
+        console_size: (height > 0 && width > 0).then_some((height, width)),
+        attach: Vec::new(),
+        relays: Vec::new(),
+    };
+    let mut fds = Vec::new();
+    if let Some(endpoint) = endpoint {
+        fds.push(endpoint.sandbox.netns);
+        for relay in endpoint.relays {
+            request.relays.push(Relay { protocol: relay.protocol, target: relay.target });
+            fds.push(relay.socket);
+        }
+    }
+    Ok(Prepared { record, request, fds })
+}
+
+fn write(path: &Path, contents: &[u8]) -> Result<()> {
+    fs::write(path, contents).map_err(|source| EngineError::File {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn remove_stale(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(EngineError::File { action: "remove", path: path.to_owned(), source: e })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn make_bundle(steps: &mut Steps, bundle: &BundleDir) -> Result<()> {
+    let path = bundle.path().to_owned();
+    // A run directory that is still there belongs to a run whose end was not tidied up.
+    match fs::remove_dir_all(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(EngineError::File { action: "remove", path, source: e });
+        }
+        _ => {}
+    }
+    fs::create_dir_all(bundle.rootfs()).map_err(|source| EngineError::File {
+        action: "create",
+        path: path.clone(),
+        source,
+    })?;
+    steps.done("bundle", move || match fs::remove_dir_all(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(format!("{}: {e}", path.display())),
+        _ => Ok(()),
+    });
+    Ok(())
+}
+
+/// Docker looks again at every start whether bind sources are there.
+fn check_binds(record: &ContainerRecord) -> Result<()> {
+    for point in record.mounts.iter().filter(|m| m.kind == "bind") {
+        if let Err(e) = fs::metadata(&point.source) {
+            return Err(EngineError::InvalidParameter(format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {} ({e})",
+                point.source
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn namespaces(inner: &Inner, record: &ContainerRecord, mode: &NetworkMode) -> Result<Namespaces> {
+    let h = &record.host_config;
+    let host_or_new = |mode: &str| if mode == "host" { NamespaceChoice::Host } else { NamespaceChoice::New };
+    let network = match mode {
+        NetworkMode::Host => NamespaceChoice::Host,
+        NetworkMode::Container(id) => join(inner, id, "net")?,
+        NetworkMode::Bridge | NetworkMode::None | NetworkMode::Other(_) => NamespaceChoice::New,
+    };
+    let pid = match h.pid_mode.strip_prefix("container:") {
+        Some(id) => join(inner, id, "pid")?,
+        None => host_or_new(&h.pid_mode),
+    };
+    Ok(Namespaces {
+        network,
+        pid,
+        ipc: host_or_new(&h.ipc_mode),
+        uts: host_or_new(&h.uts_mode),
+        cgroup: host_or_new(&h.cgroupns_mode),
+    })
+}
+
+/// A namespace of a running container.
+fn join(inner: &Inner, id: &str, kind: &str) -> Result<NamespaceChoice> {
+    let handle = inner.containers.find(id)?;
+    let snapshot = handle.snapshot();
+    match snapshot.state.live() {
+        Some(live) => Ok(NamespaceChoice::Join(PathBuf::from(format!("/proc/{}/ns/{kind}", live.pid)))),
+        None => {
+            Err(EngineError::Conflict(format!("cannot join the namespace of a non running container: {id}")))
+        }
+    }
+}
+
+fn attach(inner: &Inner, steps: &mut Steps, record: &ContainerRecord) -> Result<Endpoint> {
+    let publish = network_mode::publish_requests(&record.host_config, &record.config)
+        .map_err(EngineError::InvalidParameter)?;
+    let mac = network_mode::wanted_mac(&record.config, &record.networking)
+        .map_err(EngineError::InvalidParameter)?;
+    let request = EndpointRequest {
+        container: record.id.clone(),
+        name: record.name.to_string(),
+        ipv4: None,
+        mac,
+        publish,
+    };
+    let endpoint = inner.bridge.attach(&request)?;
+    for warning in &endpoint.warnings {
+        tracing::warn!(container = %record.id, "{warning}");
+    }
+    let bridge = Arc::clone(&inner.bridge);
+    let undo = endpoint.record.clone();
+    steps.done("network endpoint", move || bridge.release(&undo).map_err(|e| e.to_string()));
+    Ok(endpoint)
+}
+
+/// Writes `hosts` and `resolv.conf`; returns what to bind where.
+fn write_net_files(
+    inner: &Inner,
+    dir: &ContainerDir,
+    record: &ContainerRecord,
+    mode: &NetworkMode,
+) -> Result<Vec<(PathBuf, &'static str)>> {
+    let h = &record.host_config;
+    let own: Vec<IpAddr> = record.endpoint.iter().map(|e| IpAddr::V4(e.ipv4)).collect();
+    let gateway = inner.bridge.gateway().to_string();
+    let (hosts, resolv) = match mode {
+        NetworkMode::Container(id) => {
+            // The files of the container whose network it is, as they are.
+            let other = inner.containers.find(id)?.snapshot();
+            let other = inner.paths.container(&other.record.id);
+            return Ok(vec![
+                (other.resolv_conf(), "/etc/resolv.conf"),
+                (other.hostname(), "/etc/hostname"),
+                (other.hosts(), "/etc/hosts"),
+            ]);
+        }
+        NetworkMode::Host => {
+            let mut hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
+            for (name, address) in extra_hosts::resolve(&h.extra_hosts, &gateway) {
+                hosts.push_str(&format!("{address}\t{name}\n"));
+            }
+            (hosts, fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
+        }
+        NetworkMode::Bridge | NetworkMode::None | NetworkMode::Other(_) => {
+            let extra = extra_hosts::resolve(&h.extra_hosts, &gateway);
+            let hosts = net_files::hosts(&own, &record.config.hostname, &record.config.domainname, &extra);
+            let pick = |own: &ferry_api::List<String>, default: &[String]| {
+                if own.is_empty() { default.to_vec() } else { own.to_vec() }
+            };
+            let wanted = net_files::ResolverOptions {
+                servers: pick(&h.dns, &inner.config.dns),
+                search: pick(&h.dns_search, &inner.config.dns_search),
+                options: pick(&h.dns_options, &inner.config.dns_opts),
+            };
+            (hosts, net_files::resolv_conf(&net_files::host_resolv_conf(), &wanted))
+        }
+    };
+    write(&dir.hosts(), hosts.as_bytes())?;
+    write(&dir.resolv_conf(), resolv.as_bytes())?;
+    Ok(vec![
+        (dir.resolv_conf(), "/etc/resolv.conf"),
+        (dir.hostname(), "/etc/hostname"),
+        (dir.hosts(), "/etc/hosts"),
+    ])
+}

@@ -1,0 +1,538 @@
+//! The owner of one container: the only task that changes its state. Requests are short; whatever takes
+//! long (stopping, waiting, copying) happens in the caller, who watches the snapshot.
+
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferry_shim_proto::{AttachStreams, Event, ExitRecord, Reply, Request as ShimRequest};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::launch;
+use super::record::{ContainerRecord, ExitInfo, Lifecycle};
+use super::restart::{Backoff, RestartPolicy};
+use super::state::{Live, Snapshot, State};
+use super::teardown;
+use crate::error::{EngineError, Result};
+use crate::events::EventKind;
+use crate::inner::Inner;
+use crate::shim::{ShimClient, ShimNotice};
+use crate::time::now_nanos;
+
+/// Why a signal is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SignalIntent {
+    /// Just deliver it.
+    Deliver,
+    /// The user wants the container to end: no policy brings it back.
+    Stop,
+}
+
+type ReplyTo<T> = oneshot::Sender<Result<T>>;
+
+/// What an owner is asked to do.
+pub(crate) enum OwnerRequest {
+    /// Start the container, on behalf of a user.
+    Start { reply: ReplyTo<()> },
+    /// Signal its init process.
+    Signal { signal: i32, intent: SignalIntent, reply: ReplyTo<()> },
+    /// Do not restart it any more; ends a pending restart.
+    CancelRestart { reply: ReplyTo<()> },
+    /// Freeze or thaw it.
+    Freeze { frozen: bool, reply: ReplyTo<()> },
+    /// Connect a client, now or when it starts.
+    Attach { streams: AttachStreams, socket: OwnedFd, reply: ReplyTo<()> },
+    /// Change the record. Runs inside the owner, so it sees and leaves a consistent record.
+    Edit { edit: Box<dyn FnOnce(&mut ContainerRecord) -> Result<()> + Send>, reply: ReplyTo<()> },
+    /// Remove it; it must not run.
+    Remove { volumes: bool, reply: ReplyTo<()> },
+}
+
+/// How the rest of the engine reaches a container.
+pub(crate) struct ContainerHandle {
+    requests: mpsc::Sender<OwnerRequest>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+}
+
+impl ContainerHandle {
+    /// The present snapshot.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// To wait for later snapshots.
+    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.clone()
+    }
+
+    /// Asks the owner and waits for its answer.
+    pub async fn ask<T>(&self, request: impl FnOnce(ReplyTo<T>) -> OwnerRequest) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let id = || self.snapshot().record.id.to_string();
+        self.requests.send(request(reply)).await.map_err(|_| EngineError::NoSuchContainer(id()))?;
+        answer.await.map_err(|_| EngineError::NoSuchContainer(id()))?
+    }
+}
+
+/// A shim found when the engine started.
+pub(crate) struct Adopted {
+    pub shim: ShimClient,
+    pub notices: mpsc::UnboundedReceiver<ShimNotice>,
+    pub state: ferry_shim_proto::ShimState,
+}
+
+/// Starts the owner of a container; `adopted` is its running shim, when it has one.
+pub(crate) fn spawn(
+    inner: Arc<Inner>,
+    record: ContainerRecord,
+    state: State,
+    adopted: Option<Adopted>,
+) -> Arc<ContainerHandle> {
+    let (requests, inbox) = mpsc::channel(16);
+    let (shim, notices, exited) = match adopted {
+        Some(a) => (Some(a.shim), Some(a.notices), a.state.exited),
+        None => (None, None, None),
+    };
+    let snapshot = Arc::new(Snapshot { record: Arc::new(record), state, shim, exits: 0 });
+    let (publish, watch) = watch::channel(snapshot);
+    let owner = Owner {
+        inner,
+        inbox,
+        publish,
+        notices,
+        waiting_clients: Vec::new(),
+        backoff: Backoff::default(),
+        restart_at: None,
+    };
+    tokio::spawn(owner.run(exited));
+    Arc::new(ContainerHandle { requests, snapshot: watch })
+}
+
+struct Owner {
+    inner: Arc<Inner>,
+    inbox: mpsc::Receiver<OwnerRequest>,
+    publish: watch::Sender<Arc<Snapshot>>,
+    /// Of the running shim.
+    notices: Option<mpsc::UnboundedReceiver<ShimNotice>>,
+    /// Clients attached before the container runs.
+    waiting_clients: Vec<(AttachStreams, OwnedFd)>,
+    backoff: Backoff,
+    restart_at: Option<Instant>,
+}
+
+impl Owner {
+    async fn run(mut self, exited_before: Option<ExitRecord>) {
+        if let Some(exit) = exited_before
+            && self.on_exit(exit).await.is_break()
+        {
+            return;
+        }
+        let state = self.current().state.clone();
+        if matches!(state, State::Restarting(_)) {
+            self.restart_at = Some(Instant::now());
+        }
+        loop {
+            let restart_at = self.restart_at;
+            let flow = tokio::select! {
+                biased;
+                notice = next_notice(&mut self.notices) => self.on_notice(notice).await,
+                request = self.inbox.recv() => match request {
+                    Some(request) => self.on_request(request).await,
+                    None => ControlFlow::Break(()),
+                },
+                () = sleep_until(restart_at) => self.on_restart_due().await,
+            };
+            if flow.is_break() {
+                return;
+            }
+        }
+    }
+
+    fn current(&self) -> Arc<Snapshot> {
+        self.publish.borrow().clone()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Snapshot)) {
+        let mut next = (*self.current()).clone();
+        change(&mut next);
+        self.publish.send_replace(Arc::new(next));
+    }
+
+    fn event(&self, kind: EventKind, extra: &[(&str, String)]) {
+        self.inner.events.container(kind, &self.current().record, extra);
+    }
+
+    async fn on_request(&mut self, request: OwnerRequest) -> ControlFlow<()> {
+        match request {
+            OwnerRequest::Start { reply } => {
+                let (result, flow) = self.start_for_user().await;
+                let _ = reply.send(result);
+                return flow;
+            }
+            OwnerRequest::Signal { signal, intent, reply } => {
+                let _ = reply.send(self.signal(signal, intent).await);
+            }
+            OwnerRequest::CancelRestart { reply } => {
+                let _ = reply.send(self.cancel_restart());
+            }
+            OwnerRequest::Freeze { frozen, reply } => {
+                let _ = reply.send(self.freeze(frozen).await);
+            }
+            OwnerRequest::Attach { streams, socket, reply } => {
+                let _ = reply.send(self.attach(streams, socket).await);
+            }
+            OwnerRequest::Edit { edit, reply } => {
+                let _ = reply.send(self.edit(edit));
+            }
+            OwnerRequest::Remove { volumes, reply } => return self.remove_for_user(volumes, reply).await,
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn on_notice(&mut self, notice: ShimNotice) -> ControlFlow<()> {
+        match notice {
+            ShimNotice::Event(Event::Exited(exit)) => self.on_exit(exit).await,
+            ShimNotice::Event(Event::ExecExited { exec, code }) => {
+                self.inner.execs.exited(&exec, code);
+                self.event(
+                    EventKind::ExecDie,
+                    &[("execID", exec.to_string()), ("exitCode", code.to_string())],
+                );
+                ControlFlow::Continue(())
+            }
+            ShimNotice::Event(Event::Oom) => {
+                self.event(EventKind::Oom, &[]);
+                ControlFlow::Continue(())
+            }
+            ShimNotice::Event(Event::Detached { exec: None }) => {
+                self.event(EventKind::Detach, &[]);
+                ControlFlow::Continue(())
+            }
+            ShimNotice::Event(Event::Detached { exec: Some(exec) }) => {
+                self.event(EventKind::ExecDetach, &[("execID", exec.to_string())]);
+                ControlFlow::Continue(())
+            }
+            ShimNotice::Closed => self.on_shim_lost().await,
+        }
+    }
+
+    /// The connection ended without an exit: the shim was killed. Nothing supervises the container now, so it is
+    /// ended too; the shim's record says more when it managed to write one.
+    async fn on_shim_lost(&mut self) -> ControlFlow<()> {
+        self.notices = None;
+        let snapshot = self.current();
+        let Some(live) = snapshot.state.live() else { return ControlFlow::Continue(()) };
+        tracing::error!(container = %snapshot.record.id, "the container's shim died; ending the container");
+        let exit = teardown::after_lost_shim(&self.inner, &snapshot.record, live).await;
+        self.on_exit(exit).await
+    }
+
+    async fn start_for_user(&mut self) -> (Result<()>, ControlFlow<()>) {
+        let snapshot = self.current();
+        match &snapshot.state {
+            State::Running(_) => {
+                return (
+                    Err(EngineError::NotModified("container is already running".into())),
+                    ControlFlow::Continue(()),
+                );
+            }
+            State::Paused(_) => {
+                let message = "cannot start a paused container, try unpause instead".to_owned();
+                return (Err(EngineError::Conflict(message)), ControlFlow::Continue(()));
+            }
+            State::Removing(_) | State::Removed(_) | State::Starting { .. } => {
+                let message = "container is marked for removal and cannot be started".to_owned();
+                return (Err(EngineError::Conflict(message)), ControlFlow::Continue(()));
+            }
+            State::Created { .. } | State::Exited(_) | State::Restarting(_) => {}
+        }
+        self.restart_at = None;
+        self.backoff = Backoff::default();
+        self.change(|s| {
+            let record = Arc::make_mut(&mut s.record);
+            record.restart_count = 0;
+            record.stopped_by_user = false;
+        });
+        let result = self.start().await;
+        if result.is_err() && self.current().record.host_config.auto_remove {
+            let flow = self.remove(true).await;
+            return (result, flow);
+        }
+        (result, ControlFlow::Continue(()))
+    }
+
+    async fn start(&mut self) -> Result<()> {
+        let last = self.current().state.last_exit().cloned();
+        self.change(|s| {
+            s.state = State::Starting { last: last.clone() };
+            Arc::make_mut(&mut s.record).lifecycle = Lifecycle::Running;
+        });
+        let clients = std::mem::take(&mut self.waiting_clients);
+        let record = (*self.current().record).clone();
+        match launch::launch(&self.inner, record, clients).await {
+            Ok(started) => {
+                self.notices = Some(started.notices);
+                self.change(|s| {
+                    s.record = Arc::new(started.record);
+                    s.shim = Some(started.shim);
+                    s.state = State::Running(started.live);
+                });
+                self.event(EventKind::Start, &[]);
+                Ok(())
+            }
+            Err(failure) => {
+                self.change(|s| {
+                    let record = Arc::make_mut(&mut s.record);
+                    record.endpoint = None;
+                    let error = failure.error.to_string();
+                    (s.state, record.lifecycle) = match last {
+                        None => (
+                            State::Created { code: failure.exit_code, error: error.clone() },
+                            Lifecycle::Created { code: failure.exit_code, error },
+                        ),
+                        Some(exit) => {
+                            let exit = ExitInfo { code: failure.exit_code, error, ..exit };
+                            (State::Exited(exit.clone()), Lifecycle::Exited(exit))
+                        }
+                    };
+                });
+                self.save();
+                Err(failure.error)
+            }
+        }
+    }
+
+    async fn on_exit(&mut self, exit: ExitRecord) -> ControlFlow<()> {
+        let snapshot = self.current();
+        let info = ExitInfo {
+            code: exit.code,
+            oom_killed: exit.oom_killed,
+            started_at: exit.started_at,
+            finished_at: exit.finished_at,
+            error: String::new(),
+        };
+        if exit.oom_killed {
+            // The die event follows; clients that watch for oom expect this order.
+            tracing::debug!(container = %snapshot.record.id, "ended after reaching its memory limit");
+        }
+        teardown::after_exit(&self.inner, &snapshot.record, snapshot.shim.as_ref()).await;
+        self.notices = None;
+        self.event(
+            EventKind::Die,
+            &[("exitCode", exit.code.to_string()), ("execDuration", duration_seconds(&exit))],
+        );
+        self.inner.execs.container_ended(&snapshot.record.id);
+        if snapshot.record.host_config.auto_remove {
+            self.change(|s| {
+                s.exits += 1;
+                s.shim = None;
+                s.state = State::Exited(info);
+                Arc::make_mut(&mut s.record).endpoint = None;
+            });
+            return self.remove(true).await;
+        }
+        let restart = restart_policy(&snapshot.record).restarts(
+            exit.code,
+            snapshot.record.stopped_by_user,
+            snapshot.record.restart_count,
+        );
+        let ran_for = Duration::from_nanos(u64::try_from(exit.finished_at - exit.started_at).unwrap_or(0));
+        self.restart_at = restart.then(|| Instant::now() + self.backoff.next_delay(ran_for));
+        self.change(|s| {
+            let record = Arc::make_mut(&mut s.record);
+            record.endpoint = None;
+            record.lifecycle = Lifecycle::Exited(info.clone());
+            s.exits += 1;
+            s.shim = None;
+            s.state = if restart { State::Restarting(info) } else { State::Exited(info) };
+        });
+        self.save();
+        ControlFlow::Continue(())
+    }
+
+    async fn on_restart_due(&mut self) -> ControlFlow<()> {
+        self.restart_at = None;
+        self.change(|s| Arc::make_mut(&mut s.record).restart_count += 1);
+        if let Err(error) = self.start().await {
+            let snapshot = self.current();
+            tracing::warn!(container = %snapshot.record.id, %error, "restart failed");
+            let restart = restart_policy(&snapshot.record).restarts(1, false, snapshot.record.restart_count);
+            if restart && let Some(exit) = snapshot.state.last_exit().cloned() {
+                self.restart_at = Some(Instant::now() + self.backoff.next_delay(Duration::ZERO));
+                self.change(|s| s.state = State::Restarting(exit));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn signal(&mut self, signal: i32, intent: SignalIntent) -> Result<()> {
+        let snapshot = self.current();
+        let id = &snapshot.record.id;
+        let Some(shim) = snapshot.shim.as_ref().filter(|_| snapshot.state.live().is_some()) else {
+            return Err(EngineError::Conflict(format!("container {id} is not running")));
+        };
+        if intent == SignalIntent::Stop && !snapshot.record.stopped_by_user {
+            self.change(|s| Arc::make_mut(&mut s.record).stopped_by_user = true);
+            self.save();
+        }
+        shim.call(ShimRequest::Signal { signal }, &[]).await.map_err(shim_error(id))?;
+        // A frozen process receives nothing but SIGKILL; Docker thaws so that the signal arrives.
+        if intent == SignalIntent::Stop && matches!(snapshot.state, State::Paused(_)) {
+            shim.call(ShimRequest::Resume, &[]).await.map_err(shim_error(id))?;
+            self.change(|s| s.state = unfrozen(&s.state));
+        }
+        Ok(())
+    }
+
+    fn cancel_restart(&mut self) -> Result<()> {
+        self.restart_at = None;
+        self.change(|s| {
+            Arc::make_mut(&mut s.record).stopped_by_user = true;
+            if let State::Restarting(exit) = &s.state {
+                s.state = State::Exited(exit.clone());
+            }
+        });
+        self.save();
+        Ok(())
+    }
+
+    async fn freeze(&mut self, frozen: bool) -> Result<()> {
+        let snapshot = self.current();
+        let id = &snapshot.record.id;
+        let next = match (&snapshot.state, frozen) {
+            (State::Running(live), true) => State::Paused(live.clone()),
+            (State::Paused(live), false) => State::Running(live.clone()),
+            (State::Paused(_), true) => {
+                return Err(EngineError::Conflict(format!("container {id} is already paused")));
+            }
+            (State::Running(_), false) => {
+                return Err(EngineError::Conflict(format!("Container {id} is not paused")));
+            }
+            (State::Restarting(_), true) => {
+                return Err(EngineError::Conflict(format!(
+                    "Container {id} is restarting, wait until the container is running"
+                )));
+            }
+            _ => return Err(EngineError::Conflict(format!("container {id} is not running"))),
+        };
+        let Some(shim) = &snapshot.shim else {
+            return Err(EngineError::Conflict(format!("container {id} is not running")));
+        };
+        let request = if frozen { ShimRequest::Pause } else { ShimRequest::Resume };
+        shim.call(request, &[]).await.map_err(shim_error(id))?;
+        self.change(|s| s.state = next);
+        self.event(if frozen { EventKind::Pause } else { EventKind::Unpause }, &[]);
+        Ok(())
+    }
+
+    async fn attach(&mut self, streams: AttachStreams, socket: OwnedFd) -> Result<()> {
+        let snapshot = self.current();
+        match (&snapshot.shim, snapshot.state.live()) {
+            (Some(shim), Some(_)) => {
+                let request = ShimRequest::Attach { exec: None, streams };
+                shim.call(request, &[socket]).await.map_err(shim_error(&snapshot.record.id))?;
+            }
+            _ => self.waiting_clients.push((streams, socket)),
+        }
+        self.event(EventKind::Attach, &[]);
+        Ok(())
+    }
+
+    fn edit(&mut self, edit: Box<dyn FnOnce(&mut ContainerRecord) -> Result<()> + Send>) -> Result<()> {
+        let mut record = (*self.current().record).clone();
+        edit(&mut record)?;
+        record.save(&self.inner.paths.container(&record.id).record())?;
+        self.change(|s| s.record = Arc::new(record));
+        Ok(())
+    }
+
+    async fn remove_for_user(&mut self, volumes: bool, reply: ReplyTo<()>) -> ControlFlow<()> {
+        let snapshot = self.current();
+        if snapshot.state.live().is_some() {
+            let message = format!(
+                "cannot remove container \"{}\": container is {}: stop the container before removing or force remove",
+                snapshot.record.name,
+                snapshot.state.status()
+            );
+            let _ = reply.send(Err(EngineError::Conflict(message)));
+            return ControlFlow::Continue(());
+        }
+        let flow = self.remove(volumes).await;
+        let _ = reply.send(Ok(()));
+        flow
+    }
+
+    async fn remove(&mut self, volumes: bool) -> ControlFlow<()> {
+        self.restart_at = None;
+        let exit = self.current().state.last_exit().cloned().unwrap_or_default();
+        self.change(|s| s.state = State::Removing(exit.clone()));
+        self.inbox.close();
+        let snapshot = self.current();
+        teardown::remove(&self.inner, &snapshot.record, volumes).await;
+        self.event(EventKind::Destroy, &[]);
+        self.waiting_clients.clear();
+        self.change(|s| s.state = State::Removed(exit));
+        ControlFlow::Break(())
+    }
+
+    fn save(&self) {
+        let snapshot = self.current();
+        let path = self.inner.paths.container(&snapshot.record.id).record();
+        if let Err(error) = snapshot.record.save(&path) {
+            tracing::error!(container = %snapshot.record.id, %error, "cannot save the container's record");
+        }
+    }
+}
+
+fn unfrozen(state: &State) -> State {
+    match state {
+        State::Paused(live) => State::Running(live.clone()),
+        other => other.clone(),
+    }
+}
+
+fn duration_seconds(exit: &ExitRecord) -> String {
+    ((exit.finished_at - exit.started_at).max(0) / 1_000_000_000).to_string()
+}
+
+/// The policy of a record. Its notation was checked when the container was created.
+pub(crate) fn restart_policy(record: &ContainerRecord) -> RestartPolicy {
+    let policy = &record.host_config.restart_policy;
+    RestartPolicy::parse(&policy.name, policy.maximum_retry_count).unwrap_or(RestartPolicy::No)
+}
+
+fn shim_error(id: &ferry_types::ContainerId) -> impl Fn(ferry_shim_proto::ShimError) -> EngineError + '_ {
+    move |e| EngineError::from_shim(id, e)
+}
+
+async fn next_notice(notices: &mut Option<mpsc::UnboundedReceiver<ShimNotice>>) -> ShimNotice {
+    match notices {
+        Some(receiver) => receiver.recv().await.unwrap_or(ShimNotice::Closed),
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A live state as a shim reports it.
+pub(crate) fn live_state(state: &ferry_shim_proto::ShimState) -> State {
+    let live = Live { pid: state.pid, started_at: state.started_at };
+    if state.paused { State::Paused(live) } else { State::Running(live) }
+}
+
+/// Reports a shim's answer that does not fit the question.
+pub(crate) fn unexpected(reply: &Reply) -> EngineError {
+    EngineError::System(format!("the shim answered {reply:?}, which does not fit the request"))
+}
+
+/// An exit that nobody recorded.
+pub(crate) fn unknown_exit(started_at: i64) -> ExitRecord {
+    ExitRecord { code: 255, oom_killed: false, started_at, finished_at: now_nanos() }
+}

@@ -1,0 +1,103 @@
+//! What was asked: a container's durable record. What runs is never in here (no pid); it is read from the shim.
+
+use std::path::Path;
+
+use ferry_api::{ContainerConfig, HostConfig, MountPoint, NetworkingConfig};
+use ferry_network::EndpointRecord;
+use ferry_types::{ContainerId, ContainerName, Digest};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{EngineError, Result};
+
+/// The layout of the record file. Raised when an older engine could not read it.
+pub(crate) const FORMAT: u32 = 1;
+
+/// One container as its user asked for it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ContainerRecord {
+    pub format: u32,
+    pub id: ContainerId,
+    pub name: ContainerName,
+    /// Nanoseconds since the epoch.
+    pub created_at: i64,
+    pub image_id: Digest,
+    /// The container's config with the image's merged in; `image` is the name the user gave.
+    pub config: ContainerConfig,
+    pub host_config: HostConfig,
+    /// Endpoint settings as asked for.
+    pub networking: NetworkingConfig,
+    /// The command line, entrypoint first. Never empty.
+    pub args: Vec<String>,
+    /// Bind mounts and volumes, resolved when the container was created.
+    pub mounts: Vec<MountPoint>,
+    /// Anonymous volumes that go with the container when it is removed with its volumes.
+    pub anonymous_volumes: Vec<String>,
+    pub lifecycle: Lifecycle,
+    /// The endpoint the container has, or had when the engine was killed.
+    pub endpoint: Option<EndpointRecord>,
+    /// Restarts by policy since the last start by a user.
+    pub restart_count: u32,
+    /// A user stopped it: no policy but a start by a user brings it back.
+    pub stopped_by_user: bool,
+}
+
+/// How far the container got, as far as it matters after a crash of the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub(crate) enum Lifecycle {
+    /// Never started (or its only starts failed).
+    Created {
+        /// Exit code shown for a failed start.
+        code: i32,
+        /// Why the last start failed.
+        error: String,
+    },
+    /// A start was begun: a shim may be there.
+    Running,
+    /// It has run.
+    Exited(ExitInfo),
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ExitInfo {
+    /// 0–255, 128 + signal.
+    pub code: i32,
+    pub oom_killed: bool,
+    /// Nanoseconds since the epoch.
+    pub started_at: i64,
+    /// Nanoseconds since the epoch.
+    pub finished_at: i64,
+    /// Why a later start failed.
+    pub error: String,
+}
+
+impl ContainerRecord {
+    /// Replaces the record file atomically. The page cache is enough to survive the engine; the disk is
+    /// asked to catch up in the background, because no start shall wait for it.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let json = serde_json::to_vec(self)
+            .map_err(|e| EngineError::System(format!("container {}: encode record: {e}", self.id)))?;
+        let fail = |action| move |source| EngineError::File { action, path: path.to_owned(), source };
+        let temporary = path.with_extension("json.new");
+        std::fs::write(&temporary, json).map_err(fail("write"))?;
+        std::fs::rename(&temporary, path).map_err(fail("replace"))
+    }
+
+    /// Reads a record file.
+    pub fn load(path: &Path) -> Result<Self> {
+        let fail = |source| EngineError::File { action: "read", path: path.to_owned(), source };
+        let json = std::fs::read(path).map_err(fail)?;
+        let record: Self = serde_json::from_slice(&json).map_err(|e| fail(e.into()))?;
+        if record.format != FORMAT {
+            let message = format!("format {} was written by another version of ferry", record.format);
+            return Err(fail(std::io::Error::new(std::io::ErrorKind::InvalidData, message)));
+        }
+        Ok(record)
+    }
+
+    /// Whether stdio is a terminal.
+    pub fn tty(&self) -> bool {
+        self.config.tty
+    }
+}

@@ -1,0 +1,199 @@
+//! What an engine does with the containers it finds: it takes over those that run, learns how the others ended, and tidies up
+//! after whatever was interrupted. See `docs/shim.md` for why every order of events leads to the right answer.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferry_shim_proto::{Reply, Request as ShimRequest, ShimPid};
+use tokio::sync::mpsc;
+
+use super::owner::{self, Adopted, live_state, restart_policy};
+use super::record::{ContainerRecord, ExitInfo, Lifecycle};
+use super::state::State;
+use super::teardown;
+use crate::error::{EngineError, Result};
+use crate::inner::Inner;
+use crate::paths::BundleDir;
+use crate::shim::ShimClient;
+use crate::time::now_nanos;
+
+/// How often a live shim that does not listen yet is asked again, and how long between.
+const CONNECT_ATTEMPTS: u32 = 100;
+const CONNECT_PAUSE: Duration = Duration::from_millis(20);
+
+/// What became of a container while no engine looked.
+enum Found {
+    /// Its shim runs.
+    Alive(Adopted),
+    /// It is not running; how the last run ended, as far as anybody knows.
+    Ended(ExitInfo),
+    /// It has not run.
+    Idle(State),
+}
+
+/// Reads all records. One that cannot be read is set aside with a message; the others are not affected.
+pub(crate) fn load_records(containers: &Path) -> Result<Vec<ContainerRecord>> {
+    let entries = fs::read_dir(containers).map_err(|source| EngineError::File {
+        action: "read",
+        path: containers.to_owned(),
+        source,
+    })?;
+    let mut records = Vec::new();
+    for entry in entries.flatten() {
+        let path = entry.path().join("container.json");
+        match ContainerRecord::load(&path) {
+            Ok(record) => records.push(record),
+            Err(EngineError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                // A create that was interrupted before it had a record: nobody was told of this container.
+                tracing::info!(path = %entry.path().display(), "removing a half-created container");
+                let _ = fs::remove_dir_all(entry.path());
+            }
+            Err(error) => {
+                tracing::error!(%error, "a container's record is unreadable; the container is left alone");
+            }
+        }
+    }
+    Ok(records)
+}
+
+/// Finds out about every container and starts its owner.
+pub(crate) async fn recover(inner: &Arc<Inner>, records: Vec<ContainerRecord>) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for record in records {
+        if inner.containers.reserve_name(&record.name, &record.id).is_err() {
+            tracing::error!(container = %record.id, name = %record.name, "two containers have this name");
+        }
+        let inner = Arc::clone(inner);
+        tasks.spawn(async move { recover_one(&inner, record).await });
+    }
+    while let Some(result) = tasks.join_next().await {
+        if let Err(error) = result {
+            tracing::error!(%error, "a container could not be taken over");
+        }
+    }
+}
+
+async fn recover_one(inner: &Arc<Inner>, mut record: ContainerRecord) {
+    let id = record.id.clone();
+    let found = look(inner, &record).await;
+    let (state, adopted, start) = match found {
+        Found::Alive(adopted) => (live_state(&adopted.state), Some(adopted), false),
+        Found::Idle(state) => {
+            let start = wants_start(&record, &state);
+            (state, None, start)
+        }
+        Found::Ended(exit) => {
+            teardown::after_exit(inner, &record, None).await;
+            record.endpoint = None;
+            record.lifecycle = Lifecycle::Exited(exit.clone());
+            if record.host_config.auto_remove {
+                teardown::remove(inner, &record, true).await;
+                inner.containers.release_name(&record.name, &id);
+                return;
+            }
+            let state = State::Exited(exit);
+            let start = wants_start(&record, &state);
+            if let Err(error) = record.save(&inner.paths.container(&id).record()) {
+                tracing::error!(container = %id, %error, "cannot save the container's record");
+            }
+            (state, None, start)
+        }
+    };
+    // The owner starts a container whose policy asks for it at once.
+    let state = match (start, &state) {
+        (true, State::Exited(exit)) => State::Restarting(exit.clone()),
+        _ => state,
+    };
+    let handle = owner::spawn(Arc::clone(inner), record, state, adopted);
+    inner.containers.insert(id, handle);
+}
+
+fn wants_start(record: &ContainerRecord, state: &State) -> bool {
+    let State::Exited(exit) = state else { return false };
+    restart_policy(record).starts_with_engine(exit.code, record.stopped_by_user, record.restart_count)
+}
+
+async fn look(inner: &Arc<Inner>, record: &ContainerRecord) -> Found {
+    match &record.lifecycle {
+        Lifecycle::Created { code, error } => {
+            return Found::Idle(State::Created { code: *code, error: error.clone() });
+        }
+        Lifecycle::Exited(exit) => return Found::Idle(State::Exited(exit.clone())),
+        Lifecycle::Running => {}
+    }
+    let bundle = inner.paths.bundle(&record.id);
+    if let Some(adopted) = connect(&bundle).await {
+        return Found::Alive(adopted);
+    }
+    let exit = teardown::read_exit_record(&inner.paths.container(&record.id).exit_record());
+    let exit = match exit {
+        Some(exit) => ExitInfo {
+            code: exit.code,
+            oom_killed: exit.oom_killed,
+            started_at: exit.started_at,
+            finished_at: exit.finished_at,
+            error: String::new(),
+        },
+        // The host went down under it, or its shim was killed.
+        None => ExitInfo {
+            code: 255,
+            finished_at: now_nanos(),
+            started_at: record.created_at,
+            ..ExitInfo::default()
+        },
+    };
+    Found::Ended(exit)
+}
+
+/// Connects to the shim of a container, when there is one. A shim that lives but does not listen yet is building its
+/// container: it is waited for.
+async fn connect(bundle: &BundleDir) -> Option<Adopted> {
+    for _ in 0..CONNECT_ATTEMPTS {
+        let (sender, notices) = mpsc::unbounded_channel();
+        if let Ok(shim) = ShimClient::connect(&bundle.socket(), sender).await
+            && let Ok(Reply::State(state)) = shim.call(ShimRequest::Subscribe, &[]).await
+        {
+            return Some(Adopted { shim, notices, state });
+        }
+        if !shim_lives(bundle) {
+            return None;
+        }
+        tokio::time::sleep(CONNECT_PAUSE).await;
+    }
+    tracing::error!(path = %bundle.path().display(), "a shim lives but does not answer");
+    None
+}
+
+/// Whether the process that wrote the pid file is still that process.
+fn shim_lives(bundle: &BundleDir) -> bool {
+    let Some(shim) =
+        fs::read(bundle.pid_file()).ok().and_then(|json| serde_json::from_slice::<ShimPid>(&json).ok())
+    else {
+        return false;
+    };
+    let stat = fs::read_to_string(format!("/proc/{}/stat", shim.pid)).unwrap_or_default();
+    // Fields are counted after the command name, which may contain anything but is closed by the last parenthesis
+    // (proc_pid_stat(5)); start time is the 22nd field, the state the 3rd.
+    let mut fields =
+        stat.rsplit_once(')').map(|(_, rest)| rest.split_ascii_whitespace()).into_iter().flatten();
+    let state = fields.next();
+    let start_time = fields.nth(18).and_then(|t| t.parse::<u64>().ok());
+    start_time == Some(shim.start_time) && !matches!(state, Some("Z" | "X"))
+}
+
+/// Run directories nobody's container has any more.
+pub(crate) fn remove_stray_bundles(inner: &Inner, records: &[ContainerRecord]) {
+    let known: std::collections::HashSet<_> = records
+        .iter()
+        .filter_map(|r| inner.paths.bundle(&r.id).path().file_name().map(std::ffi::OsStr::to_owned))
+        .collect();
+    let Ok(entries) = fs::read_dir(inner.paths.run_containers()) else { return };
+    for entry in entries.flatten() {
+        if !known.contains(&entry.file_name()) {
+            tracing::info!(path = %entry.path().display(), "removing a run directory without a container");
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What Docker has and ferry does not have yet: refused by name, never taken and ignored. An entry leaves
+//! this file when its feature arrives.
+
+use ferry_api::container::{ContainerConfig, HostConfig};
+
+use crate::error::{EngineError, Result};
+
+/// Refuses a create that asks for something missing.
+pub(crate) fn refuse(config: &ContainerConfig, h: &HostConfig, platform: Option<&str>) -> Result<()> {
+    let later = |what: &str| Err(EngineError::NotSupported(format!("{what} is not supported by ferry yet")));
+    let r = &h.resources;
+    if let Some(platform) = platform.filter(|p| !p.is_empty()) {
+        check_platform(platform)?;
+    }
+    if let Some(check) = &config.healthcheck
+        && !check.test.is_empty()
+        && check.test[0] != "NONE"
+    {
+        return later("a health check (--health-cmd)");
+    }
+    if !h.links.is_empty() {
+        return later("--link");
+    }
+    if !h.volumes_from.is_empty() {
+        return later("--volumes-from");
+    }
+    if !h.storage_opt.is_empty() {
+        return later("--storage-opt");
+    }
+    if h.init == Some(true) {
+        return later("--init");
+    }
+    if !matches!(h.volume_driver.as_str(), "" | "local") {
+        return later("--volume-driver");
+    }
+    if !matches!(h.userns_mode.as_str(), "" | "host") {
+        return later("--userns");
+    }
+    if !h.cgroup.is_empty() {
+        return later("joining another container's cgroup");
+    }
+    if !matches!(h.runtime.as_str(), "" | "ferry") {
+        return Err(EngineError::InvalidParameter(format!("unknown or invalid runtime name: {}", h.runtime)));
+    }
+    if !matches!(h.isolation.as_str(), "" | "default") {
+        return Err(EngineError::InvalidParameter(format!("invalid isolation '{}' on linux", h.isolation)));
+    }
+    if !r.device_requests.is_empty() {
+        let request = &r.device_requests[0];
+        return Err(EngineError::InvalidParameter(format!(
+            "could not select device driver \"{}\" with capabilities: {:?}",
+            request.driver,
+            request.capabilities.iter().map(|c| c.to_vec()).collect::<Vec<_>>()
+        )));
+    }
+    if r.cpu_count != 0 || r.cpu_percent != 0 || r.io_maximum_iops != 0 || r.io_maximum_bandwidth != 0 {
+        return Err(EngineError::InvalidParameter(
+            "CPU count, CPU percent and IO maximum limits exist on Windows only".into(),
+        ));
+    }
+    if !matches!(h.ipc_mode.as_str(), "" | "private" | "shareable" | "host" | "none")
+        && !h.ipc_mode.starts_with("container:")
+    {
+        return Err(EngineError::InvalidParameter(format!("invalid IPC mode: {}", h.ipc_mode)));
+    }
+    if h.ipc_mode.starts_with("container:") || h.ipc_mode == "shareable" {
+        return later("sharing an IPC namespace between containers");
+    }
+    if !matches!(h.pid_mode.as_str(), "" | "private" | "host") && !h.pid_mode.starts_with("container:") {
+        return Err(EngineError::InvalidParameter(format!("invalid PID mode: {}", h.pid_mode)));
+    }
+    if !matches!(h.uts_mode.as_str(), "" | "private" | "host") {
+        return Err(EngineError::InvalidParameter(format!("invalid UTS mode: {}", h.uts_mode)));
+    }
+    if !matches!(h.cgroupns_mode.as_str(), "" | "private" | "host") {
+        return Err(EngineError::InvalidParameter(format!(
+            "invalid cgroup namespace mode: {}",
+            h.cgroupns_mode
+        )));
+    }
+    Ok(())
+}
+
+fn check_platform(platform: &str) -> Result<()> {
+    let host = ferry_image::Platform::host();
+    let mut parts =
+        platform.to_ascii_lowercase().split('/').map(str::to_owned).collect::<Vec<_>>().into_iter();
+    let (os, architecture) = match (parts.next(), parts.next()) {
+        (Some(os), Some(arch)) => (os, arch),
+        (Some(only), None) if only == "linux" => (only, host.architecture.clone()),
+        (Some(only), None) => ("linux".to_owned(), only),
+        (None, _) => return Ok(()),
+    };
+    let architecture = match architecture.as_str() {
+        "x86_64" | "x86-64" => "amd64".to_owned(),
+        "aarch64" => "arm64".to_owned(),
+        _ => architecture,
+    };
+    if os == host.os && architecture == host.architecture {
+        return Ok(());
+    }
+    Err(EngineError::NotSupported(format!(
+        "platform {platform} is not supported by ferry yet: this host runs {}/{}",
+        host.os, host.architecture
+    )))
+}

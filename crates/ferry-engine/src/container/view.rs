@@ -1,0 +1,294 @@
+//! From a snapshot to what `inspect` and `ps` show. Pure; wording and shapes are Docker's.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ferry_api::container::{
+    ContainerInspect, ContainerState, ContainerSummary, GraphDriver, Port, SummaryHostConfig,
+    SummaryNetworkSettings,
+};
+use ferry_api::{EndpointSettings, List, Map, NetworkSettings, PortBinding, PortMap, Time};
+use ferry_network::EndpointRecord;
+
+use super::network_mode::NetworkMode;
+use super::record::ContainerRecord;
+use super::state::{Snapshot, State};
+use crate::config::parse_port_proto;
+use crate::inner::Inner;
+use crate::network::network_id;
+
+fn time(nanos: i64) -> Time {
+    if nanos == 0 { Time::default() } else { Time::from_unix_nanos(i128::from(nanos)) }
+}
+
+/// `GET /containers/{id}/json`, less sizes.
+pub(crate) fn inspect(inner: &Inner, snapshot: &Snapshot) -> ContainerInspect {
+    let record = &snapshot.record;
+    let dir = inner.paths.container(&record.id);
+    let path = |p: std::path::PathBuf| p.to_string_lossy().into_owned();
+    let never_ran = matches!(snapshot.state, State::Created { .. });
+    let log_path = if record.host_config.log_config.kind == "none" || never_ran {
+        String::new()
+    } else {
+        path(dir.log())
+    };
+    let mut data = BTreeMap::from([
+        ("ID".to_owned(), record.id.to_string()),
+        ("UpperDir".to_owned(), path(dir.upper())),
+        ("WorkDir".to_owned(), path(dir.work())),
+        ("MergedDir".to_owned(), path(inner.paths.bundle(&record.id).rootfs())),
+    ]);
+    if let Ok(layers) = inner.images.layer_dirs(&record.image_id) {
+        let joined: Vec<String> = layers.into_iter().map(path).collect();
+        data.insert("LowerDir".to_owned(), joined.join(":"));
+    }
+    let execs = inner.execs.running_in(&record.id);
+    ContainerInspect {
+        id: record.id.to_string(),
+        created: time(record.created_at),
+        path: record.args.first().cloned().unwrap_or_default(),
+        args: record.args.get(1..).unwrap_or_default().to_vec(),
+        state: state(snapshot),
+        image: record.image_id.to_string(),
+        resolv_conf_path: if never_ran { String::new() } else { path(dir.resolv_conf()) },
+        hostname_path: if never_ran { String::new() } else { path(dir.hostname()) },
+        hosts_path: if never_ran { String::new() } else { path(dir.hosts()) },
+        log_path,
+        name: format!("/{}", record.name),
+        restart_count: i64::from(record.restart_count),
+        driver: "overlay2".to_owned(),
+        platform: "linux".to_owned(),
+        exec_ids: if execs.is_empty() { List::default() } else { execs.into() },
+        host_config: record.host_config.clone(),
+        graph_driver: Some(GraphDriver { id: String::new(), data: data.into(), name: "overlay2".to_owned() }),
+        mounts: record.mounts.clone(),
+        config: record.config.clone(),
+        network_settings: network_settings(inner, snapshot),
+        ..ContainerInspect::default()
+    }
+}
+
+fn state(snapshot: &Snapshot) -> ContainerState {
+    let state = &snapshot.state;
+    let exit = state.last_exit();
+    let live = state.live();
+    let error = match state {
+        State::Created { error, .. } => error.clone(),
+        other => other.last_exit().map(|e| e.error.clone()).unwrap_or_default(),
+    };
+    ContainerState {
+        status: state.status().to_owned(),
+        running: state.is_active(),
+        paused: matches!(state, State::Paused(_)),
+        restarting: matches!(state, State::Restarting(_)),
+        oom_killed: exit.is_some_and(|e| e.oom_killed),
+        dead: false,
+        pid: live.map_or(0, |l| l.pid),
+        exit_code: state.exit_code(),
+        error,
+        started_at: time(live.map_or_else(|| exit.map_or(0, |e| e.started_at), |l| l.started_at)),
+        finished_at: time(exit.map_or(0, |e| e.finished_at)),
+        health: None,
+    }
+}
+
+/// The name under which `NetworkSettings.Networks` lists the container's network.
+fn network_name(record: &ContainerRecord) -> Option<&'static str> {
+    match NetworkMode::parse(&record.host_config.network_mode) {
+        NetworkMode::Bridge => Some("bridge"),
+        NetworkMode::Host => Some("host"),
+        NetworkMode::None => Some("none"),
+        NetworkMode::Container(_) | NetworkMode::Other(_) => None,
+    }
+}
+
+fn endpoint_settings(
+    inner: &Inner,
+    record: &ContainerRecord,
+    name: &str,
+    endpoint: Option<&EndpointRecord>,
+) -> EndpointSettings {
+    let asked = record.networking.endpoints_config.get(name).and_then(Option::as_ref);
+    let mut settings = EndpointSettings {
+        aliases: asked.map(|a| a.aliases.clone()).unwrap_or_default(),
+        network_id: network_id(&inner.engine_id, name),
+        ..EndpointSettings::default()
+    };
+    if let Some(endpoint) = endpoint {
+        settings.endpoint_id = endpoint.endpoint.to_string();
+        settings.gateway = endpoint.gateway.to_string();
+        settings.ip_address = endpoint.ipv4.to_string();
+        settings.ip_prefix_len = endpoint.prefix;
+        settings.mac_address = endpoint.mac_string();
+    }
+    settings
+}
+
+/// Published ports by container port, exposed ones with null.
+fn ports(record: &ContainerRecord, endpoint: &EndpointRecord) -> PortMap {
+    let mut map: BTreeMap<String, List<PortBinding>> = BTreeMap::new();
+    for port in record.config.exposed_ports.keys() {
+        let key = if port.contains('/') { port.clone() } else { format!("{port}/tcp") };
+        map.insert(key, List::default());
+    }
+    for p in &endpoint.published {
+        let binding = PortBinding { host_ip: p.host_ip.to_string(), host_port: p.host_port.to_string() };
+        map.entry(format!("{}/{}", p.container_port, p.protocol)).or_default().get_mut().push(binding);
+    }
+    map.into()
+}
+
+fn network_settings(inner: &Inner, snapshot: &Snapshot) -> NetworkSettings {
+    let record = &snapshot.record;
+    let live = snapshot.state.live();
+    let endpoint = record.endpoint.as_ref().filter(|_| live.is_some());
+    let mut networks = BTreeMap::new();
+    if let Some(name) = network_name(record) {
+        networks.insert(name.to_owned(), endpoint_settings(inner, record, name, endpoint));
+    }
+    NetworkSettings {
+        sandbox_id: endpoint.map(|e| e.endpoint.to_string()).unwrap_or_default(),
+        // A path that really names the namespace, for nsenter(1) and the like.
+        sandbox_key: live.map(|l| format!("/proc/{}/ns/net", l.pid)).unwrap_or_default(),
+        ports: endpoint.map_or_else(Map::empty, |e| ports(record, e)),
+        networks: networks.into(),
+        ..NetworkSettings::default()
+    }
+}
+
+/// One line of `ps`, less sizes. `now` in nanoseconds since the epoch.
+pub(crate) fn summary(inner: &Inner, snapshot: &Snapshot, now: i64) -> ContainerSummary {
+    let record = &snapshot.record;
+    let endpoint = record.endpoint.as_ref().filter(|_| snapshot.state.live().is_some());
+    let mut networks = BTreeMap::new();
+    if let Some(name) = network_name(record) {
+        networks.insert(name.to_owned(), endpoint_settings(inner, record, name, endpoint));
+    }
+    ContainerSummary {
+        id: record.id.to_string(),
+        names: vec![format!("/{}", record.name)],
+        image: image_name(inner, record),
+        image_id: record.image_id.to_string(),
+        command: command(&record.args),
+        created: record.created_at / 1_000_000_000,
+        ports: summary_ports(record, endpoint),
+        labels: record.config.labels.clone().or_empty(),
+        state: snapshot.state.status().to_owned(),
+        status: status(&snapshot.state, now),
+        host_config: SummaryHostConfig {
+            network_mode: record.host_config.network_mode.clone(),
+            annotations: record.host_config.annotations.clone(),
+        },
+        network_settings: SummaryNetworkSettings { networks: networks.into() },
+        mounts: record.mounts.clone(),
+        ..ContainerSummary::default()
+    }
+}
+
+/// The image as the user named it; its id when that name means another image by now.
+fn image_name(inner: &Inner, record: &ContainerRecord) -> String {
+    match inner.images.resolve(&record.config.image) {
+        Ok(id) if id == record.image_id => record.config.image.clone(),
+        _ => record.image_id.to_string(),
+    }
+}
+
+/// Program and arguments in one string, arguments with blanks quoted as Docker does.
+fn command(args: &[String]) -> String {
+    let quote = |a: &String| if a.contains(' ') { format!("'{a}'") } else { a.clone() };
+    let mut words = args.iter();
+    let program = words.next().cloned().unwrap_or_default();
+    std::iter::once(program).chain(words.map(quote)).collect::<Vec<_>>().join(" ")
+}
+
+fn summary_ports(record: &ContainerRecord, endpoint: Option<&EndpointRecord>) -> Vec<Port> {
+    let Some(endpoint) = endpoint else { return Vec::new() };
+    let mut all: Vec<Port> = endpoint
+        .published
+        .iter()
+        .map(|p| Port {
+            ip: p.host_ip.to_string(),
+            private_port: p.container_port,
+            public_port: p.host_port,
+            kind: p.protocol.to_string(),
+        })
+        .collect();
+    for exposed in record.config.exposed_ports.keys() {
+        if let Some((port, protocol)) = parse_port_proto(exposed)
+            && !endpoint.published.iter().any(|p| p.container_port == port && p.protocol == protocol)
+        {
+            all.push(Port {
+                ip: String::new(),
+                private_port: port,
+                public_port: 0,
+                kind: protocol.to_string(),
+            });
+        }
+    }
+    // IPv4 before IPv6, as Docker lists them.
+    all.sort_by_key(|p| {
+        (p.private_port, p.kind.clone(), p.public_port, p.ip.parse::<IpAddr>().is_ok_and(|i| i.is_ipv6()))
+    });
+    all
+}
+
+/// `Up 4 hours`, `Exited (137) 2 hours ago`.
+fn status(state: &State, now: i64) -> String {
+    match state {
+        State::Created { .. } | State::Starting { last: None } => "Created".to_owned(),
+        State::Running(live) => format!("Up {}", human_duration(now - live.started_at)),
+        State::Paused(live) => format!("Up {} (Paused)", human_duration(now - live.started_at)),
+        State::Restarting(exit) => {
+            format!("Restarting ({}) {} ago", exit.code, human_duration(now - exit.finished_at))
+        }
+        State::Starting { last: Some(exit) } | State::Exited(exit) => {
+            format!("Exited ({}) {} ago", exit.code, human_duration(now - exit.finished_at))
+        }
+        State::Removing(_) | State::Removed(_) => "Removal In Progress".to_owned(),
+    }
+}
+
+/// A span of time in one unit, by the rules of docker's `units.HumanDuration`.
+pub(crate) fn human_duration(nanos: i64) -> String {
+    let seconds = nanos.max(0) / 1_000_000_000;
+    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
+    match (seconds, minutes, hours) {
+        (0, ..) => "Less than a second".to_owned(),
+        (1, ..) => "1 second".to_owned(),
+        (s, ..) if s < 60 => format!("{s} seconds"),
+        (_, 1, _) => "About a minute".to_owned(),
+        (_, m, _) if m < 60 => format!("{m} minutes"),
+        (.., 1) => "About an hour".to_owned(),
+        (.., h) if h < 48 => format!("{h} hours"),
+        (.., h) if h < 24 * 7 * 2 => format!("{} days", h / 24),
+        (.., h) if h < 24 * 30 * 2 => format!("{} weeks", h / 24 / 7),
+        (.., h) if h < 24 * 365 * 2 => format!("{} months", h / 24 / 30),
+        (.., h) => format!("{} years", h / 24 / 365),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_dockers() {
+        let text = |seconds: i64| human_duration(seconds * 1_000_000_000);
+        assert_eq!(text(0), "Less than a second");
+        assert_eq!(text(59), "59 seconds");
+        assert_eq!(text(60), "About a minute");
+        assert_eq!(text(150), "2 minutes");
+        assert_eq!(text(3600), "About an hour");
+        assert_eq!(text(3600 * 4), "4 hours");
+        assert_eq!(text(3600 * 24 * 3), "3 days");
+        assert_eq!(text(3600 * 24 * 20), "2 weeks");
+        assert_eq!(text(3600 * 24 * 100), "3 months");
+        assert_eq!(text(3600 * 24 * 365 * 3), "3 years");
+    }
+
+    #[test]
+    fn commands_quote_blanks() {
+        let args = ["sh".to_owned(), "-c".to_owned(), "sleep 1".to_owned()];
+        assert_eq!(command(&args), "sh -c 'sleep 1'");
+    }
+}

@@ -1,0 +1,162 @@
+//! Events: a bounded memory of the last ones and a channel to whoever listens.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use ferry_api::{EventActor, EventMessage};
+use tokio::sync::broadcast;
+
+use crate::container::record::ContainerRecord;
+use crate::time::now_nanos;
+
+/// How many past events `--since` can reach, as in Docker.
+const REMEMBERED: usize = 256;
+/// How far a listener may fall behind before it misses events.
+const LISTENER_BACKLOG: usize = 4096;
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EventKind {
+    Attach,
+    Commit,
+    Create,
+    Delete,
+    Destroy,
+    Detach,
+    Die,
+    ExecDetach,
+    ExecDie,
+    Export,
+    Import,
+    Kill,
+    Load,
+    Oom,
+    Pause,
+    Pull,
+    Rename,
+    Resize,
+    Restart,
+    Save,
+    Start,
+    Stop,
+    Tag,
+    Top,
+    Unpause,
+    Untag,
+    Update,
+}
+
+impl EventKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Attach => "attach",
+            Self::Commit => "commit",
+            Self::Create => "create",
+            Self::Delete => "delete",
+            Self::Destroy => "destroy",
+            Self::Detach => "detach",
+            Self::Die => "die",
+            Self::ExecDetach => "exec_detach",
+            Self::ExecDie => "exec_die",
+            Self::Export => "export",
+            Self::Import => "import",
+            Self::Kill => "kill",
+            Self::Load => "load",
+            Self::Oom => "oom",
+            Self::Pause => "pause",
+            Self::Pull => "pull",
+            Self::Rename => "rename",
+            Self::Resize => "resize",
+            Self::Restart => "restart",
+            Self::Save => "save",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Tag => "tag",
+            Self::Top => "top",
+            Self::Unpause => "unpause",
+            Self::Untag => "untag",
+            Self::Update => "update",
+        }
+    }
+}
+
+/// The events of one engine.
+pub(crate) struct EventBus {
+    past: Mutex<VecDeque<EventMessage>>,
+    sender: broadcast::Sender<EventMessage>,
+}
+
+impl Default for EventBus {
+    fn default() -> Self {
+        Self { past: Mutex::default(), sender: broadcast::channel(LISTENER_BACKLOG).0 }
+    }
+}
+
+impl EventBus {
+    /// Something happened to a container. Its name, image and labels become attributes.
+    pub fn container(&self, kind: EventKind, record: &ContainerRecord, extra: &[(&str, String)]) {
+        self.container_action(kind.as_str().to_owned(), record, extra);
+    }
+
+    /// An exec was created or started: the action carries its command line.
+    pub fn exec(&self, action: &str, record: &ContainerRecord, exec: &str, command: &str) {
+        self.container_action(format!("{action}: {command}"), record, &[("execID", exec.to_owned())]);
+    }
+
+    fn container_action(&self, action: String, record: &ContainerRecord, extra: &[(&str, String)]) {
+        let mut attributes: BTreeMap<String, String> =
+            record.config.labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        attributes.insert("image".to_owned(), record.config.image.clone());
+        attributes.insert("name".to_owned(), record.name.to_string());
+        attributes.extend(extra.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));
+        self.publish("container", action, record.id.to_string(), attributes);
+    }
+
+    /// Something happened to an image.
+    pub fn image(&self, kind: EventKind, id: &str, name: &str) {
+        let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
+        self.publish("image", kind.as_str().to_owned(), id.to_owned(), attributes);
+    }
+
+    /// Something happened to a volume.
+    pub fn volume(&self, kind: EventKind, name: &str) {
+        let attributes = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
+        self.publish("volume", kind.as_str().to_owned(), name.to_owned(), attributes);
+    }
+
+    fn publish(&self, object: &str, action: String, id: String, attributes: BTreeMap<String, String>) {
+        let nanos = now_nanos();
+        let event = EventMessage {
+            kind: object.to_owned(),
+            action,
+            actor: EventActor { id, attributes: attributes.into() },
+            scope: "local".to_owned(),
+            time: nanos / 1_000_000_000,
+            time_nano: nanos,
+            ..EventMessage::default()
+        };
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        if past.len() == REMEMBERED {
+            past.pop_front();
+        }
+        past.push_back(event.clone());
+        // Sent under the lock, so that a new listener sees each event exactly once. No listener is no error.
+        let _ = self.sender.send(event);
+    }
+
+    /// How many listen.
+    pub fn listeners(&self) -> usize {
+        self.sender.receiver_count()
+    }
+
+    /// Events since `since` (nanoseconds), and those to come.
+    pub fn listen(&self, since: Option<i64>) -> (Vec<EventMessage>, broadcast::Receiver<EventMessage>) {
+        let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let receiver = self.sender.subscribe();
+        let matching = match since {
+            Some(since) => past.iter().filter(|e| e.time_nano >= since).cloned().collect(),
+            None => Vec::new(),
+        };
+        (matching, receiver)
+    }
+}

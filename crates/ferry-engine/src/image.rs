@@ -1,0 +1,421 @@
+//! Images as the API shows them, and the operations of the image store.
+
+use std::sync::Arc;
+
+use ferry_api::container::{GraphDriver, HealthConfig};
+use ferry_api::image::{
+    HistoryItem, ImageConfig, ImageDeleteItem, ImageInspect, ImageMetadata, ImagePruneResponse, ImageSummary,
+    RootFs,
+};
+use ferry_api::{Empty, Filters, JsonMessage, List, Map, Time};
+use ferry_image::{Image, InUse, LoadProgress, Platform, RemoveOptions, Removed};
+use ferry_types::{Digest, ImageRef};
+use tokio_util::io::SyncIoBridge;
+
+use crate::Engine;
+use crate::api::{BodyReader, ByteStream, ImportOptions, ItemStream, ListImages};
+use crate::container::list::{labels_match, parse_until};
+use crate::error::{EngineError, Result};
+use crate::events::EventKind;
+use crate::inner::Inner;
+use crate::stream;
+
+fn invalid(message: impl Into<String>) -> EngineError {
+    EngineError::InvalidParameter(message.into())
+}
+
+/// The name a new image gets from `repo` and `tag`, none when `repo` is empty.
+pub(crate) fn target_reference(repo: Option<&str>, tag: Option<&str>) -> Result<Option<ImageRef>> {
+    let Some(repo) = repo.filter(|r| !r.is_empty()) else { return Ok(None) };
+    let reference: ImageRef = repo.parse().map_err(|e: ferry_types::ImageRefError| invalid(e.to_string()))?;
+    if reference.digest().is_some() {
+        return Err(invalid("cannot use a digest reference for a new image"));
+    }
+    let reference = match tag.filter(|t| !t.is_empty()) {
+        Some(tag) => reference.with_tag(tag).map_err(|e| invalid(e.to_string()))?,
+        None => reference.tag_default(),
+    };
+    Ok(Some(reference))
+}
+
+/// `os[/arch[/variant]]`.
+pub(crate) fn parse_platform(text: &str) -> Result<Platform> {
+    let mut parts = text.split('/').map(str::to_ascii_lowercase);
+    let host = Platform::host();
+    let (os, architecture, variant) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+    if os.is_empty() || parts.next().is_some() {
+        return Err(invalid(format!("{text:?}: invalid platform")));
+    }
+    let architecture = match architecture.as_deref() {
+        Some("x86_64" | "x86-64") => "amd64".to_owned(),
+        Some("aarch64") => "arm64".to_owned(),
+        Some(other) => other.to_owned(),
+        None => host.architecture,
+    };
+    Ok(Platform { os, architecture, variant })
+}
+
+impl Engine {
+    /// The images asked for, newest first.
+    pub fn image_list(&self, o: ListImages) -> Result<Vec<ImageSummary>> {
+        let filter_error = |e: ferry_api::filters::FilterError| invalid(e.to_string());
+        o.filters
+            .allow(&["dangling", "label", "label!", "before", "since", "reference", "until"])
+            .map_err(filter_error)?;
+        let dangling = o.filters.bool("dangling").map_err(filter_error)?;
+        let created = |key: &str| -> Result<Option<i64>> {
+            let find = |name: &str| -> Result<i64> {
+                Ok(self.inner.images.get(&self.inner.images.resolve(name)?)?.created().as_second())
+            };
+            o.filters.get(key).map(find).next().transpose()
+        };
+        let (before, since) = (created("before")?, created("since")?);
+        let until = o.filters.get("until").map(parse_until).collect::<Result<Vec<_>>>()?;
+        let mut all = self.inner.images.list();
+        let parents: std::collections::HashSet<Digest> =
+            all.iter().filter_map(|i| i.parent.clone()).collect();
+        all.retain(|image| {
+            let nameless = image.repo_tags.is_empty() && image.repo_digests.is_empty();
+            let intermediate = nameless && parents.contains(&image.id);
+            let seconds = image.created().as_second();
+            (o.all || !intermediate)
+                && dangling.is_none_or(|d| d == image.repo_tags.is_empty())
+                && before.is_none_or(|t| seconds < t)
+                && since.is_none_or(|t| seconds > t)
+                && until.iter().all(|u| seconds < u / 1_000_000_000)
+                && labels_match(&o.filters, &image.config.config.labels)
+                && (!o.filters.has("reference")
+                    || o.filters.get("reference").any(|p| reference_matches(p, image)))
+        });
+        Ok(all.iter().map(|i| summary(&self.inner, i, &o)).collect())
+    }
+
+    /// Everything about an image.
+    pub fn image_inspect(&self, name: &str) -> Result<ImageInspect> {
+        let id = self.inner.images.resolve(name)?;
+        let image = self.inner.images.get(&id)?;
+        inspect(&self.inner, &image)
+    }
+
+    /// How an image came about, newest step first.
+    pub fn image_history(&self, name: &str) -> Result<Vec<HistoryItem>> {
+        let id = self.inner.images.resolve(name)?;
+        let image = self.inner.images.get(&id)?;
+        let mut items: Vec<HistoryItem> = Vec::new();
+        let mut layer = 0;
+        for step in &image.config.history {
+            let size = if step.empty_layer { 0 } else { self.layer_size(&image, layer) };
+            layer += usize::from(!step.empty_layer);
+            items.push(HistoryItem {
+                comment: step.comment.clone().unwrap_or_default(),
+                created: step.created.map_or(0, jiff::Timestamp::as_second),
+                created_by: step.created_by.clone().unwrap_or_default(),
+                id: "<missing>".to_owned(),
+                size,
+                tags: List::default(),
+            });
+        }
+        if let Some(last) = items.last_mut() {
+            last.id = image.id.to_string();
+            if !image.repo_tags.is_empty() {
+                last.tags = image.repo_tags.iter().map(ImageRef::familiar).collect();
+            }
+        }
+        items.reverse();
+        Ok(items)
+    }
+
+    fn layer_size(&self, image: &Image, index: usize) -> i64 {
+        let size = image.chain.get(index).and_then(|chain| self.inner.images.layer_size(chain));
+        size.map_or(0, |s| i64::try_from(s).unwrap_or(i64::MAX))
+    }
+
+    /// Gives an image a further name.
+    pub async fn image_tag(&self, name: &str, repo: &str, tag: &str) -> Result<()> {
+        let id = self.inner.images.resolve(name)?;
+        let reference =
+            target_reference(Some(repo), Some(tag))?.ok_or_else(|| invalid("invalid reference format"))?;
+        let images = Arc::clone(&self.inner.images);
+        let (target, shown) = (id.clone(), reference.familiar());
+        crate::blocking(move || Ok(images.tag(&target, &reference)?)).await?;
+        self.inner.events.image(EventKind::Tag, id.as_str(), &shown);
+        Ok(())
+    }
+
+    /// Removes a name, or the image when it was its last one.
+    pub async fn image_remove(
+        &self,
+        name: &str,
+        force: bool,
+        no_prune: bool,
+    ) -> Result<Vec<ImageDeleteItem>> {
+        let inner = Arc::clone(&self.inner);
+        let wanted = name.to_owned();
+        let removed = crate::blocking(move || {
+            let options = RemoveOptions { force, prune: !no_prune };
+            Ok(inner.images.remove(&wanted, options, &|id| in_use(&inner, id))?)
+        })
+        .await?;
+        Ok(self.report_removed(removed))
+    }
+
+    fn report_removed(&self, removed: Vec<Removed>) -> Vec<ImageDeleteItem> {
+        let report = |r: Removed| match r {
+            Removed::Untagged(name) => {
+                self.inner.events.image(EventKind::Untag, &name, &name);
+                ImageDeleteItem { untagged: name, ..ImageDeleteItem::default() }
+            }
+            Removed::Deleted(digest) => {
+                self.inner.events.image(EventKind::Delete, digest.as_str(), digest.as_str());
+                ImageDeleteItem { deleted: digest.to_string(), ..ImageDeleteItem::default() }
+            }
+        };
+        removed.into_iter().map(report).collect()
+    }
+
+    /// Removes dangling images, or with `dangling=false` all unused ones.
+    pub async fn image_prune(&self, filters: Filters) -> Result<ImagePruneResponse> {
+        let filter_error = |e: ferry_api::filters::FilterError| invalid(e.to_string());
+        filters.allow(&["dangling", "label", "label!", "until"]).map_err(filter_error)?;
+        let only_dangling = filters.bool("dangling").map_err(filter_error)?.unwrap_or(true);
+        let until = filters.get("until").map(parse_until).collect::<Result<Vec<_>>>()?;
+        let before = self.inner.images.disk_usage().layers_size;
+        let mut response = ImagePruneResponse::default();
+        for image in self.inner.images.list() {
+            let wanted = (!only_dangling || image.repo_tags.is_empty())
+                && until.iter().all(|u| image.created().as_second() < u / 1_000_000_000)
+                && labels_match(&filters, &image.config.config.labels)
+                && in_use(&self.inner, &image.id).is_none();
+            if !wanted {
+                continue;
+            }
+            let names: Vec<String> = if image.repo_tags.is_empty() {
+                vec![image.id.to_string()]
+            } else {
+                image.repo_tags.iter().map(ImageRef::familiar).collect()
+            };
+            for name in names {
+                match self.image_remove(&name, false, false).await {
+                    Ok(items) => response.images_deleted.get_mut().extend(items),
+                    // A child still needs it, or it went with another one.
+                    Err(EngineError::Image(error)) => tracing::debug!(image = name, %error, "not pruned"),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        response.space_reclaimed = before.saturating_sub(self.inner.images.disk_usage().layers_size);
+        Ok(response)
+    }
+
+    /// Makes an image of a root file system tar.
+    pub async fn image_import(&self, o: ImportOptions, body: BodyReader) -> Result<ItemStream<JsonMessage>> {
+        let reference = target_reference(o.repo.as_deref(), o.tag.as_deref())?;
+        let options = ferry_image::ImportOptions {
+            reference: reference.clone(),
+            message: Some(o.message).filter(|m| !m.is_empty()),
+            changes: o.changes,
+            platform: o.platform.as_deref().filter(|p| !p.is_empty()).map(parse_platform).transpose()?,
+        };
+        let engine = self.clone();
+        let mut reader = SyncIoBridge::new(body);
+        Ok(stream::from_producer(move |send| {
+            match engine.inner.images.import_rootfs(&mut reader, options) {
+                Ok(id) => {
+                    let name = reference.map(|r| r.familiar()).unwrap_or_default();
+                    engine.inner.events.image(EventKind::Import, id.as_str(), &name);
+                    send(JsonMessage::status("", id.to_string()));
+                }
+                Err(error) => send(JsonMessage::error(error.to_string())),
+            }
+            Ok(())
+        }))
+    }
+
+    /// Reads images from an archive.
+    pub async fn image_load(&self, quiet: bool, body: BodyReader) -> Result<ItemStream<JsonMessage>> {
+        let engine = self.clone();
+        let mut reader = SyncIoBridge::new(body);
+        Ok(stream::from_producer(move |send| {
+            let mut report = |p: LoadProgress| {
+                let LoadProgress::Layer { member, current, total } = p;
+                if !quiet {
+                    let id: String = short_member(&member);
+                    let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+                    send(JsonMessage::progress(id, "Loading layer", signed(current), signed(total)));
+                }
+            };
+            let loaded = engine.inner.images.load(&mut reader, &mut report);
+            match loaded {
+                Ok(images) => {
+                    for image in images {
+                        engine.inner.events.image(EventKind::Load, image.id.as_str(), image.id.as_str());
+                        if image.references.is_empty() {
+                            send(JsonMessage::stream(format!("Loaded image ID: {}\n", image.id)));
+                        }
+                        for name in image.references {
+                            send(JsonMessage::stream(format!("Loaded image: {name}\n")));
+                        }
+                    }
+                }
+                Err(error) => send(JsonMessage::error(error.to_string())),
+            }
+            Ok(())
+        }))
+    }
+
+    /// Images as an archive.
+    pub async fn image_save(&self, names: &[String]) -> Result<ByteStream> {
+        for name in names {
+            let id = self.inner.images.resolve(name)?;
+            self.inner.events.image(EventKind::Save, id.as_str(), name);
+        }
+        let images = Arc::clone(&self.inner.images);
+        let names = names.to_vec();
+        Ok(stream::from_writer(move |out| Ok(images.save(&names, out)?)))
+    }
+}
+
+/// What progress lines call a layer: twelve digits of the member's name.
+fn short_member(member: &str) -> String {
+    let name = member.trim_end_matches("/layer.tar").rsplit('/').next().unwrap_or(member);
+    name.chars().take(12).collect()
+}
+
+/// A container that uses an image, a running one before a stopped one.
+pub(crate) fn in_use(inner: &Inner, image: &Digest) -> Option<InUse> {
+    let all = inner.containers.all();
+    let users = all.iter().map(|h| h.snapshot()).filter(|s| s.record.image_id == *image);
+    let users =
+        users.map(|s| InUse { container: s.record.id.short().to_owned(), running: s.state.is_active() });
+    users.max_by_key(|u| u.running)
+}
+
+fn reference_matches(pattern: &str, image: &Image) -> bool {
+    image.repo_tags.iter().any(|r| glob(pattern, &r.familiar()) || glob(pattern, &r.familiar_name()))
+}
+
+/// Go's `path.Match` for `*` and `?`; neither matches a slash.
+fn glob(pattern: &str, text: &str) -> bool {
+    fn matches(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern.split_first(), text.split_first()) {
+            (None, None) => true,
+            (Some((b'*', rest)), _) => {
+                let limit = text.iter().position(|b| *b == b'/').unwrap_or(text.len());
+                (0..=limit).any(|n| matches(rest, &text[n..]))
+            }
+            (Some((b'?', rest)), Some((b, tail))) if *b != b'/' => matches(rest, tail),
+            (Some((p, rest)), Some((b, tail))) if p == b => matches(rest, tail),
+            _ => false,
+        }
+    }
+    matches(pattern.as_bytes(), text.as_bytes())
+}
+
+fn summary(inner: &Inner, image: &Image, o: &ListImages) -> ImageSummary {
+    let size = i64::try_from(image.size).unwrap_or(i64::MAX);
+    let users = || inner.containers.all().iter().filter(|h| h.snapshot().record.image_id == image.id).count();
+    ImageSummary {
+        containers: if o.shared_size { i64::try_from(users()).unwrap_or(i64::MAX) } else { -1 },
+        created: image.created().as_second(),
+        id: image.id.to_string(),
+        labels: if image.config.config.labels.is_empty() {
+            Map::default()
+        } else {
+            image.config.config.labels.clone().into()
+        },
+        parent_id: image.parent.as_ref().map(Digest::to_string).unwrap_or_default(),
+        repo_digests: image.repo_digests.iter().map(ImageRef::familiar).collect(),
+        repo_tags: image.repo_tags.iter().map(ImageRef::familiar).collect(),
+        shared_size: -1,
+        size,
+        ..ImageSummary::default()
+    }
+}
+
+fn inspect(inner: &Inner, image: &Image) -> Result<ImageInspect> {
+    let dirs: Vec<String> =
+        inner.images.layer_dirs(&image.id)?.into_iter().map(|d| d.to_string_lossy().into_owned()).collect();
+    let mut data = std::collections::BTreeMap::new();
+    if let Some((upper, lower)) = dirs.split_first() {
+        data.insert("UpperDir".to_owned(), upper.clone());
+        if !lower.is_empty() {
+            data.insert("LowerDir".to_owned(), lower.join(":"));
+        }
+    }
+    Ok(ImageInspect {
+        id: image.id.to_string(),
+        repo_tags: image.repo_tags.iter().map(ImageRef::familiar).collect(),
+        repo_digests: image.repo_digests.iter().map(ImageRef::familiar).collect(),
+        parent: Some(image.parent.as_ref().map(Digest::to_string).unwrap_or_default()),
+        comment: image.config.history.last().and_then(|h| h.comment.clone()).unwrap_or_default(),
+        created: image.config.created.map(|t| Time(t).to_string()).unwrap_or_default(),
+        docker_version: None,
+        author: image.config.author.clone().unwrap_or_default(),
+        config: config(image),
+        architecture: image.config.architecture.clone(),
+        variant: image.config.variant.clone().unwrap_or_default(),
+        os: image.config.os.clone(),
+        os_version: image.config.os_version.clone().unwrap_or_default(),
+        size: i64::try_from(image.size).unwrap_or(i64::MAX),
+        graph_driver: Some(GraphDriver { id: String::new(), data: data.into(), name: "overlay2".to_owned() }),
+        root_fs: RootFs {
+            kind: "layers".to_owned(),
+            layers: image.config.rootfs.diff_ids.iter().map(Digest::to_string).collect(),
+        },
+        metadata: ImageMetadata { last_tag_time: image.last_tagged.map(Time).unwrap_or_default() },
+        ..ImageInspect::default()
+    })
+}
+
+fn config(image: &Image) -> ImageConfig {
+    let c = &image.config.config;
+    let set = |m: &std::collections::BTreeMap<String, ferry_image::config::Empty>| -> Map<Empty> {
+        m.keys().map(|k| (k.clone(), Empty {})).collect()
+    };
+    let optional = |l: &Option<Vec<String>>| l.clone().map(List::from).unwrap_or_default();
+    ImageConfig {
+        user: c.user.clone(),
+        exposed_ports: set(&c.exposed_ports),
+        env: c.env.clone().into(),
+        entrypoint: optional(&c.entrypoint),
+        cmd: optional(&c.cmd),
+        volumes: set(&c.volumes),
+        working_dir: c.working_dir.clone(),
+        labels: c.labels.clone().into(),
+        stop_signal: c.stop_signal.clone(),
+        args_escaped: c.args_escaped,
+        healthcheck: c.healthcheck.as_ref().map(|h| HealthConfig {
+            test: h.test.clone().into(),
+            interval: h.interval,
+            timeout: h.timeout,
+            start_period: h.start_period,
+            start_interval: h.start_interval,
+            retries: h.retries,
+        }),
+        on_build: c.on_build.clone().into(),
+        shell: c.shell.clone().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_stop_at_slashes() {
+        assert!(glob("deb*", "debian") && glob("*:12", "debian:12") && glob("a/?", "a/b"));
+        assert!(!glob("*", "a/b") && !glob("deb", "debian"));
+    }
+
+    #[test]
+    fn targets() {
+        let name =
+            |repo: &str, tag: &str| target_reference(Some(repo), Some(tag)).unwrap().unwrap().familiar();
+        assert_eq!(name("a", ""), "a:latest");
+        assert_eq!(name("a:1", "2"), "a:2");
+        assert!(
+            target_reference(Some("A"), None).is_err() && target_reference(Some("a"), Some("-")).is_err()
+        );
+        assert!(target_reference(Some(""), None).unwrap().is_none());
+    }
+}

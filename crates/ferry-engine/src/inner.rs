@@ -1,0 +1,133 @@
+//! What all parts of an engine share, and the index of containers.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use ferry_image::ImageStore;
+use ferry_network::{BridgeNetwork, NetworkStack};
+use ferry_registry_client::RegistryClient;
+use ferry_types::{ContainerId, ContainerName, Digest};
+
+use crate::config::EngineConfig;
+use crate::container::owner::ContainerHandle;
+use crate::error::{EngineError, Result};
+use crate::events::EventBus;
+use crate::exec::ExecTable;
+use crate::paths::Paths;
+use crate::shim::ShimPool;
+use crate::spec::{HostFacts, SeccompCache};
+use crate::volume::VolumeStore;
+
+/// The parts of an engine. Owners of containers and operations hold it together.
+pub(crate) struct Inner {
+    pub config: EngineConfig,
+    pub paths: Paths,
+    pub host: HostFacts,
+    pub images: Arc<ImageStore>,
+    pub registry: RegistryClient,
+    /// Keeps the nft table and the sandbox pool alive.
+    pub _network: NetworkStack,
+    pub bridge: Arc<BridgeNetwork>,
+    pub shims: Arc<ShimPool>,
+    pub volumes: VolumeStore,
+    pub events: EventBus,
+    pub execs: ExecTable,
+    pub seccomp: SeccompCache,
+    pub containers: Index,
+    /// Identifies the engine in `info`, stable over restarts.
+    pub engine_id: String,
+    /// Held while the engine owns its data root.
+    pub _lock: std::fs::File,
+}
+
+impl Inner {
+    /// Lower layers of a container's image and its own writable directories.
+    pub fn overlay(&self, id: &ContainerId, image: &Digest) -> Result<ferry_types::Overlay> {
+        let dir = self.paths.container(id);
+        let lower: Vec<PathBuf> = self.images.layer_dirs(image)?;
+        Ok(ferry_types::Overlay { lower, upper: dir.upper(), work: dir.work() })
+    }
+}
+
+/// All containers, by id and by name. Locks are held for look-ups only.
+#[derive(Default)]
+pub(crate) struct Index {
+    tables: RwLock<Tables>,
+}
+
+#[derive(Default)]
+struct Tables {
+    by_id: HashMap<ContainerId, Arc<ContainerHandle>>,
+    names: HashMap<ContainerName, ContainerId>,
+}
+
+impl Index {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Tables> {
+        self.tables.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a name for a container that is being created.
+    pub fn reserve_name(&self, name: &ContainerName, id: &ContainerId) -> Result<()> {
+        let mut tables = self.write();
+        if let Some(owner) = tables.names.get(name) {
+            return Err(EngineError::NameInUse { name: name.to_string(), owner: owner.to_string() });
+        }
+        tables.names.insert(name.clone(), id.clone());
+        Ok(())
+    }
+
+    /// Gives a name back, when it is this container's.
+    pub fn release_name(&self, name: &ContainerName, id: &ContainerId) {
+        let mut tables = self.write();
+        if tables.names.get(name) == Some(id) {
+            tables.names.remove(name);
+        }
+    }
+
+    pub fn insert(&self, id: ContainerId, handle: Arc<ContainerHandle>) {
+        self.write().by_id.insert(id, handle);
+    }
+
+    /// Forgets a container and all its names.
+    pub fn remove(&self, id: &ContainerId) {
+        let mut tables = self.write();
+        tables.by_id.remove(id);
+        tables.names.retain(|_, owner| owner != id);
+    }
+
+    /// Every container, in no order.
+    pub fn all(&self) -> Vec<Arc<ContainerHandle>> {
+        self.read().by_id.values().cloned().collect()
+    }
+
+    /// Finds a container as Docker does: by full id, by name, then by unique id prefix.
+    pub fn find(&self, wanted: &str) -> Result<Arc<ContainerHandle>> {
+        let missing = || EngineError::NoSuchContainer(wanted.to_owned());
+        let tables = self.read();
+        if let Ok(id) = wanted.parse::<ContainerId>()
+            && let Some(handle) = tables.by_id.get(&id)
+        {
+            return Ok(Arc::clone(handle));
+        }
+        if let Ok(name) = wanted.parse::<ContainerName>()
+            && let Some(id) = tables.names.get(&name)
+        {
+            return tables.by_id.get(id).cloned().ok_or_else(missing);
+        }
+        let is_prefix = !wanted.is_empty() && wanted.bytes().all(|b| b.is_ascii_hexdigit());
+        if !is_prefix {
+            return Err(missing());
+        }
+        let mut found = tables.by_id.iter().filter(|(id, _)| id.as_str().starts_with(wanted));
+        match (found.next(), found.next()) {
+            (Some((_, handle)), None) => Ok(Arc::clone(handle)),
+            (Some(_), Some(_)) => Err(EngineError::AmbiguousId(wanted.to_owned())),
+            (None, _) => Err(missing()),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Opening an engine: take the data root, bring up the network, take over what runs.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use ferry_image::ImageStore;
+use ferry_network::{BridgeConfig, BridgeNetwork, NetworkStack, StackConfig};
+use ferry_registry_client::RegistryClient;
+use ferry_types::ContainerId;
+use ipnet::Ipv4Net;
+
+use crate::Engine;
+use crate::config::EngineConfig;
+use crate::container::recover;
+use crate::error::{EngineError, Result};
+use crate::inner::Inner;
+use crate::paths::Paths;
+use crate::shim::ShimPool;
+use crate::spec::HostFacts;
+use crate::volume::VolumeStore;
+
+impl Engine {
+    /// Opens the engine of a data root: everything that runs there is taken over.
+    ///
+    /// # Errors
+    /// When another engine has the data root, or a part cannot be brought up.
+    pub async fn open(config: EngineConfig) -> Result<Self> {
+        let inner = Arc::new(crate::blocking(move || open_parts(config)).await?);
+        tokio::spawn(Arc::clone(&inner.shims).keep_filled());
+        let records = recover::load_records(&inner.paths.containers())?;
+        let records = {
+            let inner = Arc::clone(&inner);
+            crate::blocking(move || {
+                recover::remove_stray_bundles(&inner, &records);
+                let endpoints: Vec<_> = records.iter().filter_map(|r| r.endpoint.clone()).collect();
+                let report = inner.bridge.adopt(&endpoints)?;
+                tracing::debug!(?report, "network taken over");
+                empty_directory(&inner.paths.tmp());
+                Ok(records)
+            })
+            .await?
+        };
+        recover::recover(&inner, records).await;
+        Ok(Self { inner })
+    }
+
+    /// The data root.
+    pub fn data_root(&self) -> &Path {
+        self.inner.paths.data_root()
+    }
+}
+
+fn open_parts(config: EngineConfig) -> Result<Inner> {
+    let paths = Paths::new(config.data_root.clone(), config.exec_root.clone());
+    make_dir(paths.data_root(), 0o710)?;
+    let lock = take_lock(&paths.lock())?;
+    for dir in [paths.containers(), paths.tmp(), paths.run_containers()] {
+        make_dir(&dir, 0o710)?;
+    }
+    let file = |action| {
+        move |path: &Path, source: io::Error| EngineError::File { action, path: path.to_owned(), source }
+    };
+    let database = redb::Database::create(paths.database())
+        .map_err(|e| EngineError::System(format!("open {}: {e}", paths.database().display())))?;
+    let images = Arc::new(ImageStore::open(&paths.images(), Arc::new(database))?);
+    let engine_id = engine_id(&paths.data_root().join("engine-id"))?;
+    let stack =
+        StackConfig { table_name: format!("ferry-{}", config.bridge), pool_size: config.warm_sandboxes };
+    let network = NetworkStack::open(stack)?;
+    let bip = config
+        .bip
+        .map(|(address, prefix)| Ipv4Net::new(address, prefix))
+        .transpose()
+        .map_err(|e| EngineError::InvalidParameter(format!("bip: {e}")))?;
+    let bridge = BridgeConfig { bip, mtu: config.mtu, icc: config.icc, ..BridgeConfig::new(&config.bridge) };
+    let bridge = Arc::new(BridgeNetwork::open(&network, bridge)?);
+    let log_path = config.exec_root.join("shim.log");
+    let log =
+        File::options().create(true).append(true).open(&log_path).map_err(|e| file("open")(&log_path, e))?;
+    let shims = ShimPool::open(&config.shim_path, log, config.warm_shims)
+        .map_err(|e| file("load")(&config.shim_path, e))?;
+    let volumes = VolumeStore::open(paths.volumes())?;
+    let registry = RegistryClient::new(crate::image_pull::client_options(&config));
+    Ok(Inner {
+        host: HostFacts::read(),
+        images,
+        registry,
+        _network: network,
+        bridge,
+        shims,
+        volumes,
+        events: crate::events::EventBus::default(),
+        execs: crate::exec::ExecTable::default(),
+        seccomp: crate::spec::SeccompCache::default(),
+        containers: crate::inner::Index::default(),
+        engine_id,
+        _lock: lock,
+        paths,
+        config,
+    })
+}
+
+/// Makes a directory and what is above it, with this mode whatever the umask says.
+fn make_dir(path: &Path, mode: u32) -> Result<()> {
+    let fail = |source| EngineError::File { action: "create", path: path.to_owned(), source };
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(fail)?;
+    }
+    fs::DirBuilder::new().mode(mode).recursive(true).create(path).map_err(fail)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(fail)
+}
+
+/// One engine per data root: the lock goes with the process, however that ends.
+fn take_lock(path: &Path) -> Result<File> {
+    let fail = |source| EngineError::File { action: "lock", path: path.to_owned(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(fail)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let root = path.parent().unwrap_or(path).display();
+            Err(EngineError::Conflict(format!("another engine is running on the data root {root}")))
+        }
+        Err(e) => Err(fail(e.into())),
+    }
+}
+
+/// The engine's id, made on first use.
+fn engine_id(path: &Path) -> Result<String> {
+    let fail = |action| move |source| EngineError::File { action, path: path.to_owned(), source };
+    match fs::read_to_string(path) {
+        Ok(id) if id.trim().parse::<ContainerId>().is_ok() => Ok(id.trim().to_owned()),
+        Ok(_) => make_engine_id(path),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => make_engine_id(path),
+        Err(e) => Err(fail("read")(e)),
+    }
+}
+
+fn make_engine_id(path: &Path) -> Result<String> {
+    let id = ContainerId::random().to_string();
+    fs::write(path, &id).map_err(|source| EngineError::File {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(id)
+}
+
+/// Removes what an interrupted engine left in its scratch directory, in the background of its start.
+fn empty_directory(path: &Path) {
+    let Ok(entries) = fs::read_dir(path) else { return };
+    let entries: Vec<_> = entries.flatten().map(|e| e.path()).collect();
+    std::thread::spawn(move || {
+        for path in entries {
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            if let Err(error) = removed {
+                tracing::warn!(path = %path.display(), %error, "cannot remove a left-over");
+            }
+        }
+    });
+}

@@ -1,0 +1,146 @@
+//! Where everything of an engine lies. The only place that joins these paths.
+
+use std::path::{Path, PathBuf};
+
+use ferry_types::{ContainerId, ExecId};
+
+/// The layout of one engine's data root and run root.
+#[derive(Debug, Clone)]
+pub(crate) struct Paths {
+    data: PathBuf,
+    run: PathBuf,
+}
+
+impl Paths {
+    pub fn new(data: PathBuf, run: PathBuf) -> Self {
+        Self { data, run }
+    }
+
+    pub fn data_root(&self) -> &Path {
+        &self.data
+    }
+
+    /// The metadata database.
+    pub fn database(&self) -> PathBuf {
+        self.data.join("ferry.redb")
+    }
+
+    /// Held with flock(2) while an engine owns the data root.
+    pub fn lock(&self) -> PathBuf {
+        self.data.join("lock")
+    }
+
+    /// The image store's root.
+    pub fn images(&self) -> PathBuf {
+        self.data.join("image")
+    }
+
+    /// All volumes.
+    pub fn volumes(&self) -> PathBuf {
+        self.data.join("volumes")
+    }
+
+    /// All containers' durable directories.
+    pub fn containers(&self) -> PathBuf {
+        self.data.join("containers")
+    }
+
+    /// Scratch files; cleared when an engine opens.
+    pub fn tmp(&self) -> PathBuf {
+        self.data.join("tmp")
+    }
+
+    /// One container's durable directory.
+    pub fn container(&self, id: &ContainerId) -> ContainerDir {
+        ContainerDir(self.containers().join(id.as_str()))
+    }
+
+    /// All containers' run directories.
+    pub fn run_containers(&self) -> PathBuf {
+        self.run.join("containers")
+    }
+
+    /// One container's run directory. Named by 32 digits of the id: the path of a unix socket in it must fit
+    /// into 108 bytes (unix(7)).
+    pub fn bundle(&self, id: &ContainerId) -> BundleDir {
+        BundleDir(self.run_containers().join(&id.as_str()[..32]))
+    }
+}
+
+/// A container's durable directory.
+#[derive(Debug, Clone)]
+pub(crate) struct ContainerDir(PathBuf);
+
+impl ContainerDir {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The durable record, see `container::record`.
+    pub fn record(&self) -> PathBuf {
+        self.0.join("container.json")
+    }
+
+    /// Written by the shim when the init process has ended.
+    pub fn exit_record(&self) -> PathBuf {
+        self.0.join("exit.json")
+    }
+
+    /// The log, at the path and in the format tools know from Docker.
+    pub fn log(&self) -> PathBuf {
+        let id = self.0.file_name().unwrap_or_default().to_string_lossy();
+        self.0.join(format!("{id}-json.log"))
+    }
+
+    pub fn upper(&self) -> PathBuf {
+        self.0.join("upper")
+    }
+
+    pub fn work(&self) -> PathBuf {
+        self.0.join("work")
+    }
+
+    pub fn hosts(&self) -> PathBuf {
+        self.0.join("hosts")
+    }
+
+    pub fn hostname(&self) -> PathBuf {
+        self.0.join("hostname")
+    }
+
+    pub fn resolv_conf(&self) -> PathBuf {
+        self.0.join("resolv.conf")
+    }
+}
+
+/// A container's run directory: its OCI bundle and the shim's files.
+#[derive(Debug, Clone)]
+pub(crate) struct BundleDir(PathBuf);
+
+impl BundleDir {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The OCI runtime-spec configuration.
+    pub fn config(&self) -> PathBuf {
+        self.0.join("config.json")
+    }
+
+    /// Mount point of the root file system, inside the container's mount namespace only.
+    pub fn rootfs(&self) -> PathBuf {
+        self.0.join("rootfs")
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.0.join("shim.sock")
+    }
+
+    pub fn pid_file(&self) -> PathBuf {
+        self.0.join("shim.pid")
+    }
+
+    pub fn exec_process(&self, id: &ExecId) -> PathBuf {
+        self.0.join(format!("exec-{}.json", id.short()))
+    }
+}

@@ -1,0 +1,102 @@
+//! Ready-made shims. Executing a program costs more than all else the engine does for a start, so a few
+//! shims wait, already executed, for their container.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
+use tokio::sync::Notify;
+
+/// An executed shim that has not been told its container yet. Dropping it ends the process.
+#[derive(Debug)]
+pub(crate) struct WarmShim {
+    /// Our end of the shim's descriptor 3.
+    pub socket: UnixStream,
+}
+
+/// The shim's program, sealed, and the shims waiting.
+pub(crate) struct ShimPool {
+    /// A sealed copy: what runs cannot be changed by anything that gets hold of `/proc/PID/exe`.
+    program: OwnedFd,
+    log: File,
+    target: usize,
+    idle: Mutex<VecDeque<WarmShim>>,
+    taken: Notify,
+}
+
+impl ShimPool {
+    /// Copies `program` into a sealed memfd. `log` receives the shims' stderr.
+    ///
+    /// # Errors
+    /// When the program cannot be read or the kernel has no memfd.
+    pub fn open(program: &Path, log: File, target: usize) -> io::Result<Arc<Self>> {
+        let memfd = rustix::fs::memfd_create("ferry-shim", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let mut copy = File::from(memfd);
+        io::copy(&mut File::open(program)?, &mut copy)?;
+        let program = OwnedFd::from(copy);
+        let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+        rustix::fs::fcntl_add_seals(&program, seals)?;
+        Ok(Arc::new(Self { program, log, target, idle: Mutex::default(), taken: Notify::new() }))
+    }
+
+    /// A ready shim, or a freshly executed one when none waits.
+    ///
+    /// # Errors
+    /// When no process can be made.
+    pub fn take(&self) -> io::Result<WarmShim> {
+        let waiting = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        self.taken.notify_one();
+        match waiting {
+            Some(shim) => Ok(shim),
+            None => self.spawn(),
+        }
+    }
+
+    /// Keeps the pool filled until the engine ends.
+    pub async fn keep_filled(self: Arc<Self>) {
+        loop {
+            while self.idle.lock().unwrap_or_else(PoisonError::into_inner).len() < self.target {
+                match self.spawn() {
+                    Ok(shim) => self.idle.lock().unwrap_or_else(PoisonError::into_inner).push_back(shim),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot start a spare shim");
+                        break;
+                    }
+                }
+                tokio::task::yield_now().await;
+            }
+            self.taken.notified().await;
+            // Let the start that took a shim have the processor first.
+            tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+        }
+    }
+
+    fn spawn(&self) -> io::Result<WarmShim> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let program = format!("/proc/self/fd/{}", self.program.as_raw_fd());
+        let pid =
+            ferry_sys::spawn::spawn_with_socket(&program, &["ferry-shim"], self.log.as_fd(), theirs.as_fd())?;
+        ours.set_nonblocking(true)?;
+        reap_in_background(pid)?;
+        Ok(WarmShim { socket: ours })
+    }
+}
+
+/// Collects the shim's exit status when it ends, so that no zombie stays while this engine lives.
+fn reap_in_background(pid: i32) -> io::Result<()> {
+    let Some(pid) = Pid::from_raw(pid) else { return Ok(()) };
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+    let ended = crate::readiness::readable(pidfd)?;
+    tokio::spawn(async move {
+        if ended.readable().await.is_ok() {
+            let _ = rustix::process::waitid(WaitId::PidFd(ended.get_ref().as_fd()), WaitIdOptions::EXITED);
+        }
+    });
+    Ok(())
+}

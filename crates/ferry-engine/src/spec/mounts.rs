@@ -1,0 +1,224 @@
+//! What is mounted in a container besides its root: the kernel's file systems, generated files, binds, volumes
+//! and tmpfs.
+
+use std::path::PathBuf;
+
+use super::document::Mount;
+use super::{NamespaceChoice, Namespaces};
+use crate::container::record::ContainerRecord;
+
+/// Bytes of `/dev/shm` unless `--shm-size` says otherwise.
+const DEFAULT_SHM: i64 = 64 << 20;
+
+fn mount(destination: &str, kind: &'static str, source: &str, options: &[&str]) -> Mount {
+    Mount {
+        destination: PathBuf::from(destination),
+        kind,
+        source: PathBuf::from(source),
+        options: options.iter().map(|o| (*o).to_owned()).collect(),
+    }
+}
+
+/// Every mount of a container, in the order they are made: a mount point comes before what lies beneath it.
+pub(crate) fn all(
+    record: &ContainerRecord,
+    generated: &[(PathBuf, &'static str)],
+    namespaces: &Namespaces,
+) -> Result<Vec<Mount>, String> {
+    let host_config = &record.host_config;
+    let mut mounts = kernel_mounts(record, namespaces);
+    let mut own: Vec<Mount> = Vec::new();
+    for (source, destination) in generated {
+        if record.mounts.iter().any(|m| m.destination == *destination) {
+            continue;
+        }
+        let mut options = vec!["rbind".to_owned(), "rprivate".to_owned()];
+        if host_config.readonly_rootfs {
+            options.push("ro".to_owned());
+        }
+        own.push(Mount {
+            destination: PathBuf::from(destination),
+            kind: "bind",
+            source: source.clone(),
+            options,
+        });
+    }
+    for point in &record.mounts {
+        if point.kind == "tmpfs" {
+            continue;
+        }
+        let mut options: Vec<String> = vec!["rbind".to_owned()];
+        let propagation = if point.propagation.is_empty() { "rprivate" } else { &point.propagation };
+        options.push(propagation.to_owned());
+        if !point.rw {
+            options.push("ro".to_owned());
+        }
+        own.push(Mount {
+            destination: PathBuf::from(&point.destination),
+            kind: "bind",
+            source: PathBuf::from(&point.source),
+            options,
+        });
+    }
+    for (destination, options) in &host_config.tmpfs {
+        own.push(tmpfs(destination, options)?);
+    }
+    for point in host_config.mounts.iter().filter(|m| m.kind == "tmpfs") {
+        own.push(tmpfs_mount(point));
+    }
+    // A mount of the user's replaces the default one at the same place.
+    mounts.retain(|m| !own.iter().any(|o| o.destination == m.destination));
+    own.sort_by_key(|m| m.destination.components().count());
+    mounts.extend(own);
+    Ok(mounts)
+}
+
+fn kernel_mounts(record: &ContainerRecord, namespaces: &Namespaces) -> Vec<Mount> {
+    let host_config = &record.host_config;
+    let privileged = host_config.privileged;
+    let read_only = if privileged { "rw" } else { "ro" };
+    let shm = if host_config.shm_size > 0 { host_config.shm_size } else { DEFAULT_SHM };
+    let shm_size = format!("size={shm}");
+    let mut mounts = vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+    ];
+    // sysfs shows the network namespace it is mounted from; without an own one the kernel may refuse a new mount.
+    mounts.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", read_only]));
+    mounts.push(mount(
+        "/sys/fs/cgroup",
+        "cgroup",
+        "cgroup",
+        &["nosuid", "noexec", "nodev", "relatime", read_only],
+    ));
+    mounts.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
+    match namespaces.ipc {
+        NamespaceChoice::Host => mounts.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "rprivate"])),
+        NamespaceChoice::New | NamespaceChoice::Join(_) if host_config.ipc_mode != "none" => {
+            let options = ["nosuid", "noexec", "nodev", "mode=1777", shm_size.as_str()];
+            mounts.push(mount("/dev/shm", "tmpfs", "shm", &options));
+        }
+        NamespaceChoice::New | NamespaceChoice::Join(_) => {}
+    }
+    mounts
+}
+
+/// `--tmpfs PATH[:OPTIONS]`.
+fn tmpfs(destination: &str, options: &str) -> Result<Mount, String> {
+    let given: Vec<&str> = options.split(',').filter(|o| !o.is_empty()).collect();
+    for option in &given {
+        let key = option.split('=').next().unwrap_or_default();
+        let known = [
+            "size",
+            "mode",
+            "uid",
+            "gid",
+            "nr_inodes",
+            "nr_blocks",
+            "mpol",
+            "huge",
+            "ro",
+            "rw",
+            "exec",
+            "noexec",
+            "suid",
+            "nosuid",
+            "dev",
+            "nodev",
+            "sync",
+            "async",
+            "atime",
+            "noatime",
+            "diratime",
+            "nodiratime",
+            "relatime",
+            "norelatime",
+            "strictatime",
+            "nostrictatime",
+            "defaults",
+            "remount",
+            "bind",
+            "rbind",
+            "private",
+            "rprivate",
+            "shared",
+            "rshared",
+            "slave",
+            "rslave",
+            "unbindable",
+            "runbindable",
+        ];
+        if !known.contains(&key) {
+            return Err(format!("invalid tmpfs option [{option:?}]"));
+        }
+    }
+    let mut all: Vec<String> = vec!["noexec".into(), "nosuid".into(), "nodev".into()];
+    for option in given {
+        if let Some(opposite) = option.strip_prefix("no") {
+            all.retain(|o| o != opposite);
+        } else {
+            all.retain(|o| o.strip_prefix("no") != Some(option));
+        }
+        if !all.iter().any(|o| o == option) {
+            all.push(option.to_owned());
+        }
+    }
+    Ok(Mount {
+        destination: PathBuf::from(destination),
+        kind: "tmpfs",
+        source: PathBuf::from("tmpfs"),
+        options: all,
+    })
+}
+
+/// Checks a `--tmpfs` without making anything of it.
+pub(crate) fn check_tmpfs(destination: &str, options: &str) -> Result<(), String> {
+    if !super::is_clean_absolute(destination) {
+        return Err(format!("invalid mount path: '{destination}' mount path must be absolute"));
+    }
+    tmpfs(destination, options).map(|_| ())
+}
+
+/// `--mount type=tmpfs`.
+fn tmpfs_mount(point: &ferry_api::Mount) -> Mount {
+    let mut options: Vec<String> = vec!["noexec".into(), "nosuid".into(), "nodev".into()];
+    if point.read_only {
+        options.push("ro".into());
+    }
+    if let Some(extra) = &point.tmpfs_options {
+        if extra.size_bytes > 0 {
+            options.push(format!("size={}", extra.size_bytes));
+        }
+        if extra.mode != 0 {
+            options.push(format!("mode={:o}", extra.mode));
+        }
+        for option in &extra.options {
+            options.push(option.join("="));
+        }
+    }
+    Mount {
+        destination: PathBuf::from(&point.target),
+        kind: "tmpfs",
+        source: PathBuf::from("tmpfs"),
+        options,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tmpfs_options_replace_their_opposites() {
+        let mount = tmpfs("/run", "exec,size=64m,mode=1770").unwrap();
+        assert_eq!(mount.options, ["nosuid", "nodev", "exec", "size=64m", "mode=1770"]);
+        assert_eq!(tmpfs("/x", "").unwrap().options, ["noexec", "nosuid", "nodev"]);
+        assert!(tmpfs("/x", "upperdir=/etc").is_err());
+    }
+}

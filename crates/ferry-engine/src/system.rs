@@ -1,0 +1,330 @@
+//! The engine as a whole: version, info, disk usage, events.
+
+use std::sync::Arc;
+
+use ferry_api::events::EventMessage;
+use ferry_api::system::{
+    ComponentVersion, DiskUsage, PlatformName, PluginsInfo, RegistryConfig, RuntimeInfo, SystemInfo, UsageOf,
+    VersionResponse,
+};
+use ferry_api::volume::VolumeUsage;
+use ferry_api::{List, Time};
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::Engine;
+use crate::api::{EventOptions, ItemStream, ListContainers, ListImages};
+use crate::container::list::directory_size;
+use crate::container::state::State;
+use crate::container::teardown::volume_users;
+use crate::error::{EngineError, Result};
+use crate::time::parse_instant;
+
+/// Version of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+impl Engine {
+    /// `GET /version`.
+    pub fn version(&self) -> VersionResponse {
+        let arch = ferry_image::Platform::host().architecture;
+        let details = [
+            ("ApiVersion", ferry_api::version::MAX.to_string()),
+            ("Arch", arch.clone()),
+            ("KernelVersion", self.inner.host.kernel_release.clone()),
+            ("MinAPIVersion", ferry_api::version::MIN.to_string()),
+            ("Os", "linux".to_owned()),
+        ];
+        VersionResponse {
+            platform: PlatformName { name: format!("ferry {VERSION}") },
+            version: VERSION.to_owned(),
+            api_version: ferry_api::version::MAX.to_string(),
+            min_api_version: ferry_api::version::MIN.to_string(),
+            os: "linux".to_owned(),
+            arch,
+            components: vec![ComponentVersion {
+                name: "Engine".to_owned(),
+                version: VERSION.to_owned(),
+                details: details.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+            }]
+            .into(),
+            kernel_version: self.inner.host.kernel_release.clone(),
+            ..VersionResponse::default()
+        }
+    }
+
+    /// `GET /info`.
+    pub fn info(&self) -> SystemInfo {
+        let inner = &self.inner;
+        let snapshots: Vec<_> = inner.containers.all().iter().map(|h| h.snapshot()).collect();
+        let count = |test: &dyn Fn(&State) -> bool| {
+            i64::try_from(snapshots.iter().filter(|s| test(&s.state)).count()).unwrap_or(i64::MAX)
+        };
+        let running = count(&|s| matches!(s, State::Running(_) | State::Restarting(_)));
+        let paused = count(&|s| matches!(s, State::Paused(_)));
+        let total = count(&|_| true);
+        let names = |list: &[&str]| -> List<String> { list.iter().map(|n| (*n).to_owned()).collect() };
+        SystemInfo {
+            id: inner.engine_id.clone(),
+            containers: total,
+            containers_running: running,
+            containers_paused: paused,
+            containers_stopped: total - running - paused,
+            images: i64::try_from(inner.images.list().len()).unwrap_or(i64::MAX),
+            driver: "overlay2".to_owned(),
+            driver_status: vec![
+                ("Backing Filesystem".to_owned(), backing_filesystem(inner.paths.data_root())),
+                ("Supports d_type".to_owned(), "true".to_owned()),
+                ("Using metacopy".to_owned(), "false".to_owned()),
+                ("Native Overlay Diff".to_owned(), "true".to_owned()),
+                ("userxattr".to_owned(), "false".to_owned()),
+            ]
+            .into(),
+            plugins: PluginsInfo {
+                volume: names(&["local"]),
+                network: names(&["bridge", "host", "null"]),
+                authorization: List::default(),
+                log: names(&["json-file", "none"]),
+            },
+            memory_limit: true,
+            swap_limit: true,
+            cpu_cfs_period: true,
+            cpu_cfs_quota: true,
+            cpu_shares: true,
+            cpu_set: true,
+            pids_limit: true,
+            ipv4_forwarding: std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
+                .is_ok_and(|v| v.trim() == "1"),
+            n_fd: std::fs::read_dir("/proc/self/fd").map_or(-1, |d| i64::try_from(d.count()).unwrap_or(-1)),
+            oom_kill_disable: !inner.host.cgroup_v2,
+            system_time: Time::now(),
+            logging_driver: "json-file".to_owned(),
+            cgroup_driver: "cgroupfs".to_owned(),
+            cgroup_version: if inner.host.cgroup_v2 { "2" } else { "1" }.to_owned(),
+            n_events_listener: i64::try_from(inner.events.listeners()).unwrap_or(0),
+            kernel_version: inner.host.kernel_release.clone(),
+            operating_system: os_release("PRETTY_NAME").unwrap_or_else(|| "Linux".to_owned()),
+            os_version: os_release("VERSION_ID").unwrap_or_default(),
+            os_type: "linux".to_owned(),
+            architecture: std::env::consts::ARCH.to_owned(),
+            index_server_address: "https://index.docker.io/v1/".to_owned(),
+            registry_config: RegistryConfig {
+                insecure_registry_cidrs: names(&["::1/128", "127.0.0.0/8"]),
+                mirrors: inner.config.registry_mirrors.clone().into(),
+                ..RegistryConfig::default()
+            },
+            ncpu: i64::try_from(inner.host.cpus).unwrap_or(1),
+            mem_total: i64::try_from(inner.host.memory).unwrap_or(i64::MAX),
+            docker_root_dir: inner.paths.data_root().to_string_lossy().into_owned(),
+            name: inner.host.hostname.clone(),
+            labels: inner.config.labels.clone().into(),
+            server_version: VERSION.to_owned(),
+            runtimes: [(
+                "ferry".to_owned(),
+                RuntimeInfo { path: "ferry-shim".to_owned(), ..RuntimeInfo::default() },
+            )]
+            .into_iter()
+            .collect(),
+            default_runtime: "ferry".to_owned(),
+            live_restore_enabled: true,
+            init_binary: String::new(),
+            security_options: self.security_options(),
+            swarm: ferry_api::swarm::SwarmInfo {
+                local_node_state: "inactive".to_owned(),
+                ..Default::default()
+            },
+            cdi_spec_dirs: List::empty(),
+            warnings: List::default(),
+            ..SystemInfo::default()
+        }
+    }
+
+    fn security_options(&self) -> List<String> {
+        let mut options = vec!["name=seccomp,profile=builtin".to_owned()];
+        if self.inner.host.cgroup_v2 {
+            options.push("name=cgroupns".to_owned());
+        }
+        options.into()
+    }
+
+    /// `GET /system/df`.
+    pub async fn disk_usage(&self) -> Result<DiskUsage> {
+        let images = self.image_list(ListImages { all: true, ..ListImages::default() })?;
+        let containers = {
+            let engine = self.clone();
+            crate::blocking(move || {
+                engine.container_list(ListContainers { all: true, size: true, ..Default::default() })
+            })
+            .await?
+        };
+        let volumes = {
+            let engine = self.clone();
+            crate::blocking(move || {
+                let wire = |v: crate::volume::VolumeRecord| {
+                    let users = volume_users(&engine.inner, &v.name).len();
+                    let size = directory_size(&engine.inner.volumes.data_dir(&v.name));
+                    let mut volume = engine.inner.volumes.to_wire(&v);
+                    volume.usage_data = Some(VolumeUsage {
+                        ref_count: i64::try_from(users).unwrap_or(i64::MAX),
+                        size: i64::try_from(size).unwrap_or(i64::MAX),
+                    });
+                    volume
+                };
+                Ok(engine.inner.volumes.all().into_iter().map(wire).collect::<Vec<_>>())
+            })
+            .await?
+        };
+        let signed = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let used: std::collections::HashSet<&str> = containers.iter().map(|c| c.image_id.as_str()).collect();
+        let layers = i64::try_from(self.inner.images.disk_usage().layers_size).unwrap_or(i64::MAX);
+        let used_size: i64 = images.iter().filter(|i| used.contains(i.id.as_str())).map(|i| i.size).sum();
+        let usage = |v: &ferry_api::Volume| v.usage_data.as_ref().map_or((0, 0), |u| (u.ref_count, u.size));
+        let is_active = |state: &str| matches!(state, "running" | "paused" | "restarting");
+        Ok(DiskUsage {
+            image_usage: Some(UsageOf {
+                active_count: signed(images.iter().filter(|i| used.contains(i.id.as_str())).count()),
+                total_count: signed(images.len()),
+                total_size: layers,
+                reclaimable: (layers - used_size).max(0),
+                items: images.into(),
+            }),
+            container_usage: Some(UsageOf {
+                active_count: signed(containers.iter().filter(|c| is_active(&c.state)).count()),
+                total_count: signed(containers.len()),
+                total_size: containers.iter().map(|c| c.size_rw).sum(),
+                reclaimable: containers.iter().filter(|c| !is_active(&c.state)).map(|c| c.size_rw).sum(),
+                items: containers.into(),
+            }),
+            volume_usage: Some(UsageOf {
+                active_count: signed(volumes.iter().filter(|v| usage(v).0 > 0).count()),
+                total_count: signed(volumes.len()),
+                total_size: volumes.iter().map(|v| usage(v).1).sum(),
+                reclaimable: volumes.iter().filter(|v| usage(v).0 == 0).map(|v| usage(v).1).sum(),
+                items: volumes.into(),
+            }),
+            build_cache_usage: Some(UsageOf::default()),
+        })
+    }
+
+    /// `GET /events`: what happened since, and what happens until.
+    pub fn events(&self, o: EventOptions) -> Result<ItemStream<EventMessage>> {
+        let known = [
+            "config",
+            "container",
+            "daemon",
+            "event",
+            "image",
+            "label",
+            "network",
+            "node",
+            "plugin",
+            "scope",
+            "secret",
+            "service",
+            "type",
+            "volume",
+        ];
+        o.filters.allow(&known).map_err(|e| EngineError::InvalidParameter(e.to_string()))?;
+        let instant = |field: &str, text: &Option<String>| {
+            text.as_deref().filter(|t| !t.is_empty()).map(|t| parse_instant(field, t)).transpose()
+        };
+        let (since, until) = (instant("since", &o.since)?, instant("until", &o.until)?);
+        let (past, receiver) = self.inner.events.listen(since);
+        let filters = Arc::new(o.filters);
+        let state = (past.into_iter(), receiver, filters, until);
+        let stream =
+            futures_util::stream::unfold(state, |(mut past, mut receiver, filters, until)| async move {
+                loop {
+                    let event = match past.next() {
+                        Some(event) => event,
+                        None => match next_before(&mut receiver, until).await {
+                            Some(event) => event,
+                            None => return None,
+                        },
+                    };
+                    if until.is_some_and(|u| event.time_nano > u) {
+                        return None;
+                    }
+                    if event_matches(&filters, &event) {
+                        return Some((Ok(event), (past, receiver, filters, until)));
+                    }
+                }
+            });
+        Ok(Box::pin(stream))
+    }
+}
+
+async fn next_before(
+    receiver: &mut tokio::sync::broadcast::Receiver<EventMessage>,
+    until: Option<i64>,
+) -> Option<EventMessage> {
+    let next = async {
+        loop {
+            match receiver.recv().await {
+                Ok(event) => return Some(event),
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "a listener is too slow and misses events")
+                }
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    };
+    match until {
+        None => next.await,
+        Some(until) => {
+            let left = u64::try_from(until - crate::time::now_nanos()).unwrap_or(0);
+            tokio::time::timeout(std::time::Duration::from_nanos(left), next).await.ok().flatten()
+        }
+    }
+}
+
+fn event_matches(filters: &ferry_api::Filters, event: &EventMessage) -> bool {
+    let attributes = &event.actor.attributes;
+    let name = attributes.get("name").map(String::as_str).unwrap_or_default();
+    let any = |key: &str, test: &dyn Fn(&str) -> bool| !filters.has(key) || filters.get(key).any(test);
+    let object = |key: &str| {
+        any(key, &|v| {
+            event.kind == key
+                && (event.actor.id.starts_with(v) || name == v || name.split(':').next() == Some(v))
+        })
+    };
+    any("type", &|v| event.kind == v)
+        && any("event", &|v| event.action == v || event.action.split(':').next() == Some(v))
+        && any("scope", &|v| event.scope == v)
+        && (object("container") || (event.kind == "image" && !filters.has("container")))
+        && any("image", &|v| {
+            let image =
+                if event.kind == "image" { name } else { attributes.get("image").map_or("", String::as_str) };
+            image == v || event.actor.id == v || image.split(':').next() == Some(v)
+        })
+        && object("volume")
+        && object("network")
+        && any("label", &|v| match v.split_once('=') {
+            Some((key, value)) => attributes.get(key).is_some_and(|a| a == value),
+            None => attributes.contains_key(v),
+        })
+        && any("daemon", &|_| event.kind == "daemon")
+}
+
+/// A value of os-release(5).
+fn os_release(key: &str) -> Option<String> {
+    let text = std::fs::read_to_string("/etc/os-release")
+        .or_else(|_| std::fs::read_to_string("/usr/lib/os-release"))
+        .ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='))?;
+    Some(line.trim_matches('"').to_owned())
+}
+
+/// Type of the file system a path is on, as far as it has a name here.
+fn backing_filesystem(path: &std::path::Path) -> String {
+    // linux/magic.h
+    let names = [
+        (0xef53, "extfs"),
+        (0x5846_5342, "xfs"),
+        (0x9123_683e, "btrfs"),
+        (0x0102_1994, "tmpfs"),
+        (0x2fc1_2fc1, "zfs"),
+        (0x794c_7630, "overlayfs"),
+        (0xf2f5_2010, "f2fs"),
+    ];
+    let magic = rustix::fs::statfs(path).map_or(0, |s| u64::try_from(s.f_type).unwrap_or(0));
+    names.iter().find(|(m, _)| *m == magic).map_or_else(|| format!("{magic:#x}"), |(_, n)| (*n).to_owned())
+}

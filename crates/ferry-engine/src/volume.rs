@@ -1,0 +1,196 @@
+//! Volumes of the `local` driver: one directory each, under `<data-root>/volumes/NAME/_data`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind as IoErrorKind;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use ferry_api::volume::Volume;
+use ferry_types::name::is_restricted_name;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{EngineError, Result};
+use crate::time::now_nanos;
+
+/// What is recorded of a volume, in `volumes/NAME/volume.json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VolumeRecord {
+    pub name: String,
+    /// Nanoseconds since the epoch.
+    pub created_at: i64,
+    pub labels: BTreeMap<String, String>,
+    /// Made without a name, for one container.
+    pub anonymous: bool,
+    /// Whether its contents were taken from an image or written to: it is not filled again.
+    pub filled: bool,
+}
+
+/// All volumes of a data root.
+pub(crate) struct VolumeStore {
+    root: PathBuf,
+    volumes: Mutex<BTreeMap<String, VolumeRecord>>,
+}
+
+impl VolumeStore {
+    /// Reads what is there. A volume whose record is unreadable keeps its data and gets a fresh record.
+    pub fn open(root: PathBuf) -> Result<Self> {
+        make_dir(&root, 0o701)?;
+        let mut volumes = BTreeMap::new();
+        let entries = fs::read_dir(&root).map_err(file("read", &root))?;
+        for entry in entries.flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if !entry.path().join("_data").is_dir() {
+                continue;
+            }
+            let record = fs::read(entry.path().join("volume.json"))
+                .ok()
+                .and_then(|json| serde_json::from_slice(&json).ok());
+            let record = record.unwrap_or_else(|| {
+                tracing::warn!(volume = name, "the volume's record is unreadable; its data is kept");
+                VolumeRecord { name: name.clone(), filled: true, ..VolumeRecord::default() }
+            });
+            volumes.insert(name, record);
+        }
+        Ok(Self { root, volumes: Mutex::new(volumes) })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, VolumeRecord>> {
+        self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The directory a volume's data is in.
+    pub fn data_dir(&self, name: &str) -> PathBuf {
+        self.root.join(name).join("_data")
+    }
+
+    pub fn get(&self, name: &str) -> Option<VolumeRecord> {
+        self.lock().get(name).cloned()
+    }
+
+    pub fn all(&self) -> Vec<VolumeRecord> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// The volume of this name, made when there is none. Tells whether it was made.
+    pub fn ensure(
+        &self,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+        anonymous: bool,
+    ) -> Result<(VolumeRecord, bool)> {
+        if !is_restricted_name(name) {
+            return Err(EngineError::InvalidParameter(format!(
+                "create {name}: {name:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+            )));
+        }
+        let mut volumes = self.lock();
+        if let Some(existing) = volumes.get(name) {
+            return Ok((existing.clone(), false));
+        }
+        let record = VolumeRecord {
+            name: name.to_owned(),
+            created_at: now_nanos(),
+            labels: labels.clone(),
+            anonymous,
+            filled: false,
+        };
+        let dir = self.root.join(name);
+        make_dir(&dir, 0o701)?;
+        make_dir(&dir.join("_data"), 0o755)?;
+        self.save(&record)?;
+        volumes.insert(name.to_owned(), record.clone());
+        Ok((record, true))
+    }
+
+    /// Notes that a volume is not to be filled from an image any more.
+    pub fn mark_filled(&self, name: &str) -> Result<()> {
+        let mut volumes = self.lock();
+        let Some(record) = volumes.get_mut(name) else { return Ok(()) };
+        record.filled = true;
+        self.save(record)
+    }
+
+    /// Removes a volume and its data. The caller knows that no container uses it.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let mut volumes = self.lock();
+        if volumes.remove(name).is_none() {
+            return Err(EngineError::NoSuchVolume(name.to_owned()));
+        }
+        let dir = self.root.join(name);
+        match fs::remove_dir_all(&dir) {
+            Err(e) if e.kind() != IoErrorKind::NotFound => Err(file("remove", &dir)(e)),
+            _ => Ok(()),
+        }
+    }
+
+    fn save(&self, record: &VolumeRecord) -> Result<()> {
+        let path = self.root.join(&record.name).join("volume.json");
+        let json = serde_json::to_vec(record).map_err(|e| EngineError::System(e.to_string()))?;
+        let temporary = path.with_extension("json.new");
+        fs::write(&temporary, json).map_err(file("write", &temporary))?;
+        fs::rename(&temporary, &path).map_err(file("replace", &path))
+    }
+
+    /// The API's view of a volume.
+    pub fn to_wire(&self, record: &VolumeRecord) -> Volume {
+        let mut labels = record.labels.clone();
+        if record.anonymous {
+            labels.insert("com.docker.volume.anonymous".to_owned(), String::new());
+        }
+        Volume {
+            name: record.name.clone(),
+            driver: "local".to_owned(),
+            mountpoint: self.data_dir(&record.name).to_string_lossy().into_owned(),
+            created_at: ferry_api::Time::from_unix_nanos(
+                i128::from(record.created_at) / 1_000_000_000 * 1_000_000_000,
+            )
+            .to_string(),
+            labels: if labels.is_empty() { ferry_api::Map::default() } else { labels.into() },
+            scope: "local".to_owned(),
+            ..Volume::default()
+        }
+    }
+}
+
+fn make_dir(path: &Path, mode: u32) -> Result<()> {
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Err(e) if e.kind() != IoErrorKind::AlreadyExists => Err(file("create", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+fn file<'a>(action: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> EngineError + 'a {
+    move |source| EngineError::File { action, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_survive_a_reopen() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("volumes");
+        let store = VolumeStore::open(root.clone()).unwrap();
+        assert!(store.ensure("data", &BTreeMap::new(), false).unwrap().1);
+        assert!(!store.ensure("data", &BTreeMap::new(), false).unwrap().1);
+        store.mark_filled("data").unwrap();
+        fs::write(store.data_dir("data").join("f"), "x").unwrap();
+        let again = VolumeStore::open(root).unwrap();
+        assert!(again.get("data").unwrap().filled);
+        again.remove("data").unwrap();
+        assert!(!again.data_dir("data").exists());
+        assert!(matches!(again.remove("data"), Err(EngineError::NoSuchVolume(_))));
+    }
+
+    #[test]
+    fn names_that_leave_the_root_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = VolumeStore::open(dir.path().join("volumes")).unwrap();
+        for bad in ["..", "a/b", "", "/etc", "x"] {
+            assert!(store.ensure(bad, &BTreeMap::new(), false).is_err(), "{bad}");
+        }
+    }
+}
