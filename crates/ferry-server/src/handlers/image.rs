@@ -20,7 +20,7 @@ pub(crate) fn list(call: &Call) -> Reply {
     }
     let options = ListImages {
         all: q.bool("all"),
-        filters: filters,
+        filters,
         shared_size: knows(call.version, 42) && q.bool("shared-size"),
     };
     let mut list = call.engine.image_list(options)?;

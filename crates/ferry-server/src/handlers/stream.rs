@@ -43,7 +43,11 @@ pub(crate) async fn events(call: Call) -> Reply {
     let known = events.filter_map(move |event| {
         std::future::ready(event.map(|event| response::event(event, call.version)).transpose())
     });
-    Ok(json_lines(known, |_| None))
+    let mut response = json_lines(known, |_| None);
+    if knows(call.version, 52) {
+        content_type(&mut response, "application/jsonl");
+    }
+    Ok(response)
 }
 
 pub(crate) async fn stats(call: Call, id: &str) -> Reply {

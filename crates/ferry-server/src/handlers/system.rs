@@ -1,7 +1,7 @@
 //! `/_ping`, `/version`, `/info`, `/system/df`.
 
 use ferry_api::convert::{request::knows, response as convert};
-use http::header::{CACHE_CONTROL, HeaderValue, PRAGMA};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderValue, PRAGMA};
 use http::{Method, Response};
 
 use crate::body::Body;
@@ -19,6 +19,9 @@ pub(crate) fn ping(call: &Call) -> Reply {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
     headers.insert("builder-version", HeaderValue::from_static("2"));
+    if call.head.method == Method::HEAD {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     headers.insert("swarm", HeaderValue::from_static("inactive"));
     Ok(response)
 }
