@@ -15,13 +15,33 @@ int main(void) {
 }
 "#;
 
+/// Sends every datagram back to where it came from; busybox has no such applet.
+const UDP_ECHO: &str = r#"#include <arpa/inet.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+int main(int argc, char **argv) {
+    int s = socket(AF_INET, SOCK_DGRAM, 0);
+    struct sockaddr_in own = {.sin_family = AF_INET, .sin_port = htons(argc > 1 ? atoi(argv[1]) : 7)};
+    if (s < 0 || bind(s, (struct sockaddr *)&own, sizeof own)) return 1;
+    for (;;) {
+        char buffer[65536];
+        struct sockaddr_in peer;
+        socklen_t size = sizeof peer;
+        ssize_t length = recvfrom(s, buffer, sizeof buffer, 0, (struct sockaddr *)&peer, &size);
+        if (length < 0) return 1;
+        sendto(s, buffer, length, 0, (struct sockaddr *)&peer, size);
+    }
+}
+"#;
+
 /// Packages [`busybox`] and [`hello_world`] are made from. The C library's headers come with gcc,
 /// which Rust needs for linking anyway.
 pub const PACKAGES: &[&str] = &["busybox-static", "gcc", "libc6-dev"];
 
-/// A tar of busybox with a link for each of its applets, and the few files programs look for.
+/// A tar of busybox with a link for each of its applets, the few files programs look for, and
+/// `udp-echo PORT`.
 pub fn busybox(cache: &Path) -> Result<PathBuf> {
-    cached(&cache.join("busybox.tar"), |root| {
+    cached(&cache.join("busybox-v2.tar"), |root| {
         for dir in ["bin", "dev", "etc", "proc", "root", "sys", "tmp", "usr", "var/spool", "home"] {
             std::fs::create_dir_all(root.join(dir))?;
         }
@@ -32,6 +52,7 @@ pub fn busybox(cache: &Path) -> Result<PathBuf> {
         {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet))?;
         }
+        compile(UDP_ECHO, &root.join("bin/udp-echo"))?;
         std::os::unix::fs::symlink("../bin", root.join("usr/bin"))?;
         std::os::unix::fs::symlink("bin", root.join("sbin"))?;
         std::fs::write(
@@ -50,14 +71,16 @@ pub fn busybox(cache: &Path) -> Result<PathBuf> {
 
 /// A tar of one static program, `/hello`.
 pub fn hello_world(cache: &Path) -> Result<PathBuf> {
-    cached(&cache.join("hello-world.tar"), |root| {
-        let source = root.with_extension("c");
-        std::fs::write(&source, HELLO)?;
-        let made =
-            sh::capture(sh::cmd("cc", ["-static", "-Os", "-s", "-o"]).arg(root.join("hello")).arg(&source));
-        std::fs::remove_file(&source)?;
-        made.map(drop)
-    })
+    cached(&cache.join("hello-world.tar"), |root| compile(HELLO, &root.join("hello")))
+}
+
+/// Makes a small static program.
+fn compile(source: &str, program: &Path) -> Result<()> {
+    let file = program.with_extension("c");
+    std::fs::write(&file, source)?;
+    let made = sh::capture(sh::cmd("cc", ["-static", "-Os", "-s", "-o"]).arg(program).arg(&file));
+    std::fs::remove_file(&file)?;
+    made.map(drop)
 }
 
 /// A tar of a small Debian, made by debootstrap from the mirror the host uses; apt works in it.

@@ -61,7 +61,16 @@ fn chore(args: &Args, unit: bool, integration: bool, steps: &mut Steps, count: &
     steps.next("Install what the tests need");
     apt::install(fixtures::PACKAGES)?;
     if integration {
-        apt::install(&["debootstrap", "iproute2", "redis-tools", "util-linux", "e2fsprogs", "cpio", "kmod"])?;
+        apt::install(&[
+            "debootstrap",
+            "iproute2",
+            "redis-tools",
+            "util-linux",
+            "nftables",
+            "cpio",
+            "kmod",
+            "xz-utils",
+        ])?;
     }
     steps.done("all there");
 

@@ -103,20 +103,15 @@ fn version_prefixes(t: &Ctx) -> Result<()> {
 }
 
 fn versions_out_of_range(t: &Ctx) -> Result<()> {
+    // Docker's own answer to this is plain text and not JSON.
     let old = get(t, "/v1.23/containers/json")?;
     old.status(400)?;
-    let message = old.message()?;
-    check!(
-        message.contains("client version 1.23 is too old. Minimum supported API version is 1.24"),
-        "{message}"
-    );
+    let message = "client version 1.23 is too old. Minimum supported API version is 1.24";
+    check!(old.body.contains(message), "{old:?}");
     let new = get(t, "/v1.99/containers/json")?;
     new.status(400)?;
-    let message = new.message()?;
-    check!(
-        message.contains("client version 1.99 is too new. Maximum supported API version is 1."),
-        "{message}"
-    );
+    let message = "client version 1.99 is too new. Maximum supported API version is 1.";
+    check!(new.body.contains(message), "{new:?}");
     Ok(())
 }
 
@@ -176,12 +171,15 @@ fn missing_bodies(t: &Ctx) -> Result<()> {
 }
 
 fn oversized_bodies(t: &Ctx) -> Result<()> {
-    // A hundred megabytes of JSON: refused, or read without the engine growing by as much.
+    // A hundred megabytes of JSON: refused or taken, and the engine goes on.
     let mut body = br#"{"Image":"busybox","Env":[""#.to_vec();
     body.resize(100 << 20, b'a');
     body.extend_from_slice(br#""]}"#);
     if let Ok(answer) = http::request(&socket(t)?, "POST", "/v1.44/containers/create", Some(&body)) {
-        check!(matches!(answer.status, 400 | 413), "status {}", answer.status);
+        check!(matches!(answer.status, 201 | 400 | 413), "status {}", answer.status);
+        if answer.status == 201 {
+            t.remove_later(answer.json()?["Id"].as_str().unwrap_or_default());
+        }
     }
     // Announced and never sent.
     let head = b"POST /v1.44/containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n{";

@@ -32,14 +32,14 @@ pub fn cases() -> Vec<Case> {
 fn attach_gives_the_exit_code(t: &Ctx) -> Result<()> {
     let name = t.name("x");
     t.ok(&["run", "-d", "-i", "--name", &name, "busybox", "sh", "-c", "read x; echo got $x; exit 5"])?;
-    t.client.run_with(&["attach", &name], "hello\n")?.code(5)?.stdout("got hello")?;
+    t.client.run_typing(&["attach", &name], "hello\n")?.code(5)?.stdout("got hello")?;
     Ok(())
 }
 
 fn attach_sees_both_streams(t: &Ctx) -> Result<()> {
     let name = t.name("x");
     t.ok(&["run", "-d", "-i", "--name", &name, "busybox", "sh", "-c", "read x; echo out; echo err >&2"])?;
-    let output = t.client.run_with(&["attach", &name], "\n")?;
+    let output = t.client.run_typing(&["attach", &name], "\n")?;
     output.code(0)?.stdout("out")?;
     equal!(output.stderr, "err\n");
     Ok(())
@@ -96,7 +96,7 @@ fn two_clients_see_the_same(t: &Ctx) -> Result<()> {
     t.ok(&["run", "-d", "-i", "--name", &name, "busybox", "sh", "-c", "read x; seq 1 1000"])?;
     let watching = t.client.start(&["attach", "--no-stdin", &name])?;
     std::thread::sleep(Duration::from_millis(500));
-    let typed = t.client.run_with(&["attach", &name], "go\n")?;
+    let typed = t.client.run_typing(&["attach", &name], "go\n")?;
     let watched = watching.finish(PATIENCE)?;
     typed.code(0)?;
     equal!(typed.stdout.lines().count(), 1000);

@@ -69,6 +69,13 @@ impl Client {
         Running::start(self.command(args), Some(input.into()))?.finish(process::PATIENCE)
     }
 
+    /// Runs a command that reads `input`, and whose stdin does not end before the command does.
+    pub fn run_typing(&self, args: &[&str], input: &str) -> Result<Output> {
+        let mut running = Running::start_open(self.command(args))?;
+        running.type_in(input)?;
+        running.finish(process::PATIENCE)
+    }
+
     /// Starts a command in the background.
     pub fn start(&self, args: &[&str]) -> Result<Running> {
         Running::start(self.command(args), None)

@@ -1,7 +1,7 @@
 //! Running programs with a time limit.
 
 use std::io::{Read, Write};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -74,6 +74,7 @@ impl std::fmt::Display for Output {
 pub struct Running {
     child: Child,
     line: String,
+    stdin: Option<ChildStdin>,
     stdout: Option<JoinHandle<Vec<u8>>>,
     stderr: Option<JoinHandle<Vec<u8>>>,
 }
@@ -93,7 +94,24 @@ impl Running {
         }
         let stdout = child.stdout.take().map(collect);
         let stderr = child.stderr.take().map(collect);
-        Ok(Self { child, line, stdout, stderr })
+        Ok(Self { child, line, stdin: None, stdout, stderr })
+    }
+
+    /// Starts it with a stdin that stays open; see [`Running::type_in`].
+    pub fn start_open(mut command: Command) -> Result<Self> {
+        let line = display(&command);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot run `{line}`"))?;
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().map(collect);
+        let stderr = child.stderr.take().map(collect);
+        Ok(Self { child, line, stdin, stdout, stderr })
+    }
+
+    /// Writes to the stdin that stays open.
+    pub fn type_in(&mut self, text: &str) -> Result<()> {
+        let stdin = self.stdin.as_mut().context("stdin is closed")?;
+        stdin.write_all(text.as_bytes()).context("cannot write to stdin")
     }
 
     /// Its pid.
