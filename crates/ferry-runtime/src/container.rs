@@ -56,6 +56,19 @@ pub struct Container {
 /// Builds a container: on success its init process is set up and waits to call `execve`; on
 /// failure nothing is left of it.
 pub fn create(req: CreateRequest<'_>) -> Result<Container, Error> {
+    create_with(req, &Extras::default())
+}
+
+/// What only the runtime command needs.
+#[derive(Debug, Default)]
+pub(crate) struct Extras {
+    /// Init waits for the start on this listening socket, since the creator will be gone by then.
+    pub start: Option<OwnedFd>,
+    /// Descriptors from 3 on that the program inherits.
+    pub preserve_fds: u16,
+}
+
+pub(crate) fn create_with(req: CreateRequest<'_>, extras: &Extras) -> Result<Container, Error> {
     let plan = Plan::new(req.id, req.bundle, req.spec, req.netns)?;
     let linux = req.spec.linux().as_ref();
     let group = match linux.and_then(|l| l.cgroups_path().as_ref()) {
@@ -89,7 +102,7 @@ pub fn create(req: CreateRequest<'_>) -> Result<Container, Error> {
         Cloned::Child => {
             let channel = &theirs;
             let (plan, cgroup, stdio) = (&plan, &cgroup, &req.stdio);
-            run_init(&InitContext { plan, overlay: req.overlay, cgroup, stdio, channel })
+            run_init(&InitContext { plan, overlay: req.overlay, cgroup, stdio, channel, extras })
         }
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };

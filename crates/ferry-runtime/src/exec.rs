@@ -10,7 +10,7 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use crate::cgroup::Cgroup;
 use crate::channel::{Channel, Message};
 use crate::console::Console;
-use crate::container::{PidNamespace, kill_and_reap, set_oom_score_adj, start_and_wait};
+use crate::container::{Extras, PidNamespace, kill_and_reap, set_oom_score_adj, start_and_wait};
 use crate::error::At;
 use crate::init::{become_program, finish, prologue};
 use crate::plan::ProcessPlan;
@@ -47,6 +47,10 @@ pub struct ExecProcess {
 /// Runs a process in all namespaces and the control group of a container. Returns once its
 /// `execve` succeeded; on failure the process is reaped.
 pub fn exec(req: ExecRequest<'_>) -> Result<ExecProcess, Error> {
+    exec_with(req, &Extras::default())
+}
+
+pub(crate) fn exec_with(req: ExecRequest<'_>, extras: &Extras) -> Result<ExecProcess, Error> {
     let plan = ProcessPlan::new(req.process, req.spec)?;
     let namespaces = namespaces_of(req.spec);
     let (ours, theirs) = Channel::pair()?;
@@ -56,7 +60,7 @@ pub fn exec(req: ExecRequest<'_>) -> Result<ExecProcess, Error> {
         clone(0, group_fd.as_ref().map(AsFd::as_fd))
     };
     let (pid, pidfd) = match cloned.at(Stage::Namespaces, || "clone".to_owned())? {
-        Cloned::Child => run_exec(&req, &plan, namespaces, &theirs),
+        Cloned::Child => run_exec(&req, &plan, namespaces, &theirs, extras),
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
@@ -93,6 +97,7 @@ fn run_exec(
     plan: &ProcessPlan,
     namespaces: ThreadNameSpaceType,
     channel: &Channel,
+    extras: &Extras,
 ) -> ! {
     let joined = || {
         prologue(plan, &req.container_pid.to_string())?;
@@ -109,7 +114,7 @@ fn run_exec(
         }
     };
     match joined() {
-        Ok(console) => finish(channel, become_program(plan, None, channel, &req.stdio, console)),
+        Ok(console) => finish(channel, become_program(plan, None, channel, &req.stdio, console, extras)),
         Err(error) => finish(channel, Err((error, None))),
     }
 }

@@ -14,6 +14,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::cgroup::Cgroup;
 use crate::channel::{Channel, Message};
 use crate::console::{Console, stdio_from};
+use crate::container::Extras;
 use crate::error::At;
 use crate::hooks::HookPlan;
 use crate::plan::{MountKind, Plan, ProcessPlan};
@@ -26,6 +27,7 @@ pub(crate) struct InitContext<'a> {
     pub cgroup: &'a Cgroup,
     pub stdio: &'a Stdio,
     pub channel: &'a Channel,
+    pub extras: &'a Extras,
 }
 
 /// The container's init process. Never returns.
@@ -48,13 +50,8 @@ type Outcome = Result<std::convert::Infallible, (Error, Option<Channel>)>;
 
 fn set_up(context: &InitContext<'_>) -> Outcome {
     let console = build(context).map_err(|error| (error, None))?;
-    become_program(
-        &context.plan.process,
-        context.plan.hooks.as_ref(),
-        context.channel,
-        context.stdio,
-        console,
-    )
+    let InitContext { plan, channel, stdio, extras, .. } = *context;
+    become_program(&plan.process, plan.hooks.as_ref(), channel, stdio, console, extras)
 }
 
 fn own_pid() -> i32 {
@@ -63,7 +60,7 @@ fn own_pid() -> i32 {
 
 /// Everything up to the pivot and the container's settings.
 fn build(context: &InitContext<'_>) -> Result<Option<Console>, Error> {
-    let InitContext { plan, overlay, cgroup, stdio, channel } = *context;
+    let InitContext { plan, overlay, cgroup, stdio, channel, extras: _ } = *context;
     prologue(&plan.process, &plan.id)?;
     for (fd, kind) in &plan.join {
         join(fd.as_fd(), *kind)?;
@@ -191,6 +188,7 @@ pub(crate) fn become_program(
     channel: &Channel,
     stdio: &Stdio,
     console: Option<Console>,
+    extras: &Extras,
 ) -> Outcome {
     let early = |error: Error| (error, None);
     match (&console, stdio) {
@@ -202,39 +200,72 @@ pub(crate) fn become_program(
     }
     .map_err(early)?;
 
-    // From here on the channel is descriptor 3, the terminal's master 4, and all else is closed:
-    // no directory of the host is open when the working directory is entered.
-    let (channel, master) = keep_only(channel, console).map_err(early)?;
-    match prepare(process, hooks, &channel, master) {
-        Ok((path, vectors)) => {
-            let error = sys::execve(&path, &vectors);
-            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-            let name = process.args.first().map(|a| a.to_bytes()).unwrap_or_default();
-            Err((command::failure(name, errno, false), Some(channel)))
+    // From here on only the channel, the terminal's master and the socket to be started by are open:
+    // no directory of the host is when the working directory is entered.
+    let Kept { channel, master, start } = keep_only(channel, console, extras).map_err(early)?;
+    let ready = prepare(process, &channel, master).and_then(|program| {
+        let starter = start.map(|listener| accept(&listener)).transpose()?;
+        Ok((program, starter))
+    });
+    let (program, starter) = match ready {
+        Ok(ready) => ready,
+        Err(error) => return Err((error, Some(channel))),
+    };
+    let channel = starter.unwrap_or(channel);
+    if let Err(error) = restrict(process, hooks, &channel) {
+        return Err((error, Some(channel)));
+    }
+    let error = sys::execve(&program.path, &program.vectors);
+    let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    let name = process.args.first().map(|a| a.to_bytes()).unwrap_or_default();
+    Err((command::failure(name, errno, false), Some(channel)))
+}
+
+struct Kept {
+    channel: Channel,
+    master: Option<OwnedFd>,
+    start: Option<OwnedFd>,
+}
+
+fn keep_only(channel: &Channel, console: Option<Console>, extras: &Extras) -> Result<Kept, Error> {
+    let at = || "keep the channel's descriptor".to_owned();
+    let base = 3 + i32::from(extras.preserve_fds);
+    // Copies above all the new places, so that none lands on one another needs.
+    let high = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, base + 8).at(Stage::Stdio, at);
+    let mut fds = vec![high(channel.as_fd())?];
+    let has_master = console.is_some();
+    if let Some(console) = console {
+        fds.push(high(console.master.as_fd())?);
+        std::mem::forget(console);
+    }
+    if let Some(start) = &extras.start {
+        fds.push(high(start.as_fd())?);
+    }
+    let mut kept = sys::keep_only(fds, base).at(Stage::Stdio, at)?.into_iter();
+    let lost = || Error::system(Stage::Stdio, at(), Errno::BADF);
+    let channel = Channel::from_fd(kept.next().ok_or_else(lost)?);
+    let master = if has_master { kept.next() } else { None };
+    Ok(Kept { channel, master, start: kept.next() })
+}
+
+fn accept(listener: &OwnedFd) -> Result<Channel, Error> {
+    loop {
+        match rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC) {
+            Ok(fd) => return Ok(Channel::from_fd(fd)),
+            Err(Errno::INTR | Errno::CONNABORTED) => {}
+            Err(errno) => return Err(Error::system(Stage::Channel, "wait for the start", errno)),
         }
-        Err(error) => Err((error, Some(channel))),
     }
 }
 
-fn keep_only(channel: &Channel, console: Option<Console>) -> Result<(Channel, Option<OwnedFd>), Error> {
-    let at = || "keep the channel's descriptor".to_owned();
-    // High numbers first, so that neither lands on a place the other needs.
-    let high = rustix::io::fcntl_dupfd_cloexec(channel.as_fd(), 10).at(Stage::Stdio, at)?;
-    let high_master = match &console {
-        Some(console) => Some(rustix::io::fcntl_dupfd_cloexec(&console.master, 10).at(Stage::Stdio, at)?),
-        None => None,
-    };
-    std::mem::forget(console);
-    let (channel, master) = ferry_sys::process::keep_only(high, high_master, 3).at(Stage::Stdio, at)?;
-    Ok((Channel::from_fd(channel), master))
+/// What to execute.
+struct Program {
+    path: CString,
+    vectors: sys::ExecVectors,
 }
 
-fn prepare(
-    process: &ProcessPlan,
-    hooks: Option<&HookPlan>,
-    channel: &Channel,
-    master: Option<OwnedFd>,
-) -> Result<(CString, sys::ExecVectors), Error> {
+/// Everything that can be done before the start, and the report that it is done.
+fn prepare(process: &ProcessPlan, channel: &Channel, master: Option<OwnedFd>) -> Result<Program, Error> {
     own_stdio(process);
     let cwd_failed = |errno: Errno| {
         Error::system(
@@ -248,13 +279,7 @@ fn prepare(
     if let Some(persona) = process.personality {
         sys::set_personality(persona).at(Stage::Credentials, || "set personality".to_owned())?;
     }
-    let mut env = process.env.clone();
-    if !env.iter().any(|e| e.to_bytes().len() > 5 && e.to_bytes().starts_with(b"HOME=")) {
-        env.retain(|e| !e.to_bytes().starts_with(b"HOME="));
-        let home = command::home_of(process.uid);
-        let entry = [b"HOME=", home.as_bytes()].concat();
-        env.extend(CString::new(entry));
-    }
+    let env = with_home(process);
     credentials::become_user(process)?;
     if entered == Err(Errno::ACCESS) {
         // A directory only the user may enter, e.g. on a network file system.
@@ -273,17 +298,31 @@ fn prepare(
         process.args.first().ok_or_else(|| Error::invalid(Stage::Config, "args must not be empty"))?;
     let path = command::lookup(program, &env)?;
     let vectors = sys::ExecVectors::new(process.args.clone(), env);
-
     match master {
         Some(master) => channel.send(&Message::Ready, &[master.as_fd()])?,
         None => channel.send(&Message::Ready, &[])?,
     }
+    Ok(Program { path, vectors })
+}
+
+/// The environment, completed by the user's home directory.
+fn with_home(process: &ProcessPlan) -> Vec<CString> {
+    const HOME: &[u8] = b"HOME=";
+    let mut env = process.env.clone();
+    if !env.iter().any(|e| e.as_bytes().len() > HOME.len() && e.as_bytes().starts_with(HOME)) {
+        env.retain(|e| !e.as_bytes().starts_with(HOME));
+        env.extend(CString::new([HOME, command::home_of(process.uid).as_bytes()].concat()));
+    }
+    env
+}
+
+/// Waits for the start, then gives up everything the program shall not have.
+fn restrict(process: &ProcessPlan, hooks: Option<&HookPlan>, channel: &Channel) -> Result<(), Error> {
     channel.expect(|m| matches!(m, Message::Start))?;
     if let Some(hooks) = hooks {
         hooks.start_container(own_pid())?;
     }
-    credentials::restrict(process)?;
-    Ok((path, vectors))
+    credentials::restrict(process)
 }
 
 /// The user must be able to reopen its standard streams (`/dev/stdout`).

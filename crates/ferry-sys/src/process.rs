@@ -141,14 +141,13 @@ pub fn close_from(first: u32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Moves one or two descriptors to `base` and `base + 1`, close-on-exec, and closes all above.
-/// What the calling process owned there is gone; only for a child about to execute a program.
-pub fn keep_only(
-    first: OwnedFd,
-    second: Option<OwnedFd>,
-    base: i32,
-) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
-    let place = |fd: OwnedFd, at: i32| {
+/// Moves descriptors to `base`, `base + 1` and so on, close-on-exec, and closes all above. What the
+/// calling process owned there is gone; only for a child about to execute a program. The
+/// descriptors given must lie above their new places.
+pub fn keep_only(fds: Vec<OwnedFd>, base: i32) -> io::Result<Vec<OwnedFd>> {
+    let mut kept = Vec::with_capacity(fds.len());
+    let mut at = base;
+    for fd in fds {
         // SAFETY: dup3 replaces whatever is at `at`, which the caller gives up by contract.
         let result = unsafe { libc::dup3(fd.as_raw_fd(), at, libc::O_CLOEXEC) };
         // The original goes with all others below.
@@ -157,15 +156,27 @@ pub fn keep_only(
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the descriptor was just made and has no other owner.
-        Ok(unsafe { OwnedFd::from_raw_fd(result) })
+        kept.push(unsafe { OwnedFd::from_raw_fd(result) });
+        at += 1;
+    }
+    close_from(at.cast_unsigned())?;
+    Ok(kept)
+}
+
+/// Executes the file behind a descriptor (execveat(2), `AT_EMPTY_PATH`); returns only on failure.
+pub fn execve_fd(fd: BorrowedFd<'_>, vectors: &ExecVectors) -> io::Error {
+    // SAFETY: as in execve; the path is an empty C string.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            vectors.argv.as_ptr(),
+            vectors.envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
     };
-    let first = place(first, base)?;
-    let (second, rest) = match second {
-        Some(fd) => (Some(place(fd, base + 1)?), base + 2),
-        None => (None, base + 1),
-    };
-    close_from(rest.cast_unsigned())?;
-    Ok((first, second))
+    io::Error::last_os_error()
 }
 
 /// Puts every signal back to its default action and unblocks all.
