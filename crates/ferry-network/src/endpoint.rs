@@ -23,6 +23,9 @@ pub struct EndpointRequest {
 }
 
 /// A network namespace nobody lives in yet. Closing the descriptor before a process has joined frees it.
+///
+/// Set in it, as Docker does for every container: `net.ipv4.ip_unprivileged_port_start` 0, `net.ipv4.ping_group_range`
+/// of all groups, `net.ipv6.conf.eth0.disable_ipv6` 1.
 #[derive(Debug)]
 pub struct Sandbox {
     /// The namespace, close-on-exec.

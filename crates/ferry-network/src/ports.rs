@@ -291,6 +291,7 @@ impl PortError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::support::on_a_host;
 
     fn request(host_ip: Option<IpAddr>, host_ports: (u16, u16)) -> PublishRequest {
         PublishRequest { host_ip, host_ports, container_port: 80, protocol: Protocol::Tcp }
@@ -307,88 +308,105 @@ mod tests {
 
     #[test]
     fn our_own_conflicts_are_told_from_the_hosts() {
-        let ports = Ports::new((40000, 50000));
-        let (a, b) = (EndpointId::random(), EndpointId::random());
-        let port = free_port();
-        let held = ports.reserve(claimant(&a), &[request(None, (port, port))]).unwrap();
-        assert_eq!(held.published.len(), held.relays.len());
-        let loopback = Some(Ipv4Addr::LOCALHOST.into());
-        let error = ports.reserve(claimant(&b), &[request(loopback, (port, port))]).unwrap_err();
-        assert_eq!(error.to_string(), format!("Bind for 127.0.0.1:{port} failed: port is already allocated"));
-        ports.release(&a, &held.published);
-        let error = ports.reserve(claimant(&b), &[request(None, (port, port))]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("failed to bind host port for 0.0.0.0:{port}:172.17.0.2:80/tcp: address already in use")
-        );
-        drop(held);
-        ports.reserve(claimant(&b), &[request(None, (port, port))]).unwrap();
+        on_a_host(|| {
+            let ports = Ports::new((40000, 50000));
+            let (a, b) = (EndpointId::random(), EndpointId::random());
+            let port = free_port();
+            let held = ports.reserve(claimant(&a), &[request(None, (port, port))]).unwrap();
+            assert_eq!(held.published.len(), held.relays.len());
+            let loopback = Some(Ipv4Addr::LOCALHOST.into());
+            let error = ports.reserve(claimant(&b), &[request(loopback, (port, port))]).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("Bind for 127.0.0.1:{port} failed: port is already allocated")
+            );
+            ports.release(&a, &held.published);
+            let error = ports.reserve(claimant(&b), &[request(None, (port, port))]).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "failed to bind host port for 0.0.0.0:{port}:172.17.0.2:80/tcp: address already in use"
+                )
+            );
+            drop(held);
+            ports.reserve(claimant(&b), &[request(None, (port, port))]).unwrap();
+        });
     }
 
     #[test]
     fn a_port_released_a_moment_ago_may_still_be_held() {
-        let ports = Ports::new((40000, 50000));
-        let (a, b) = (EndpointId::random(), EndpointId::random());
-        let port = free_port();
-        let held = ports.reserve(claimant(&a), &[request(None, (port, port))]).unwrap();
-        ports.release_used(&a, &held.published);
-        let shim = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(30));
-            drop(held);
+        on_a_host(|| {
+            let ports = Ports::new((40000, 50000));
+            let (a, b) = (EndpointId::random(), EndpointId::random());
+            let port = free_port();
+            let held = ports.reserve(claimant(&a), &[request(None, (port, port))]).unwrap();
+            ports.release_used(&a, &held.published);
+            let shim = thread::spawn(move || {
+                thread::sleep(Duration::from_millis(30));
+                drop(held);
+            });
+            ports.reserve(claimant(&b), &[request(None, (port, port))]).unwrap();
+            shim.join().unwrap();
         });
-        ports.reserve(claimant(&b), &[request(None, (port, port))]).unwrap();
-        shim.join().unwrap();
     }
 
     #[test]
     fn a_failed_request_takes_the_earlier_ones_back() {
-        let ports = Ports::new((40000, 50000));
-        let id = EndpointId::random();
-        let (free, host) = (free_port(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-        let busy = host.local_addr().unwrap().port();
-        ports
-            .reserve(claimant(&id), &[request(None, (free, free)), request(None, (busy, busy))])
-            .unwrap_err();
-        assert_eq!(ports.in_use(), 0);
-        std::net::TcpListener::bind(("0.0.0.0", free)).unwrap();
+        on_a_host(|| {
+            let ports = Ports::new((40000, 50000));
+            let id = EndpointId::random();
+            let (free, host) = (free_port(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+            let busy = host.local_addr().unwrap().port();
+            ports
+                .reserve(claimant(&id), &[request(None, (free, free)), request(None, (busy, busy))])
+                .unwrap_err();
+            assert_eq!(ports.in_use(), 0);
+            std::net::TcpListener::bind(("0.0.0.0", free)).unwrap();
+        });
     }
 
     #[test]
     fn ranges_skip_what_is_taken_and_random_ports_come_from_the_ephemeral_range() {
-        let ports = Ports::new((47000, 47999));
-        let id = EndpointId::random();
-        let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let busy = host.local_addr().unwrap().port();
-        let got =
-            ports.reserve(claimant(&id), &[request(Some(Ipv4Addr::LOCALHOST.into()), (busy, busy + 20))]);
-        let got = got.unwrap().published[0].host_port;
-        assert!(got > busy && got <= busy + 20);
-        for _ in 0..3 {
-            let got = ports.reserve(claimant(&id), &[request(None, (0, 0))]).unwrap();
-            let port = got.published[0].host_port;
-            assert!((47000..48000).contains(&port));
-            assert!(got.published.iter().all(|p| p.host_port == port));
-        }
+        on_a_host(|| {
+            let ports = Ports::new((47000, 47999));
+            let id = EndpointId::random();
+            let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let busy = host.local_addr().unwrap().port();
+            let got =
+                ports.reserve(claimant(&id), &[request(Some(Ipv4Addr::LOCALHOST.into()), (busy, busy + 20))]);
+            let got = got.unwrap().published[0].host_port;
+            assert!(got > busy && got <= busy + 20);
+            for _ in 0..3 {
+                let got = ports.reserve(claimant(&id), &[request(None, (0, 0))]).unwrap();
+                let port = got.published[0].host_port;
+                assert!((47000..48000).contains(&port));
+                assert!(got.published.iter().all(|p| p.host_port == port));
+            }
+        });
     }
 
     #[test]
     fn foreign_addresses_are_refused_at_once() {
-        let ports = Ports::new((47000, 47999));
-        let id = EndpointId::random();
-        let error = ports.reserve(claimant(&id), &[request(Some([192, 0, 2, 250].into()), (1, 65535))]);
-        let text = error.unwrap_err().to_string();
-        assert!(text.ends_with("/tcp: cannot assign requested address"), "{text}");
+        on_a_host(|| {
+            let ports = Ports::new((47000, 47999));
+            let id = EndpointId::random();
+            let error = ports.reserve(claimant(&id), &[request(Some([192, 0, 2, 250].into()), (1, 65535))]);
+            let text = error.unwrap_err().to_string();
+            assert!(text.ends_with("/tcp: cannot assign requested address"), "{text}");
+        });
     }
 
     #[test]
     fn large_ranges_hold_a_bounded_number_of_sockets() {
-        let ports = Ports::new((1, 1));
-        let id = EndpointId::random();
-        let requests: Vec<_> = (20000..20200).map(|p| request(None, (p, p))).collect();
-        let got = ports.reserve(claimant(&id), &requests).unwrap();
-        assert!(got.relays.len() <= MAX_RELAYS);
-        assert_eq!(got.unheld * 2 + got.relays.len(), 400);
-        ports.release(&id, &got.published);
-        assert_eq!(ports.in_use(), 0);
+        on_a_host(|| {
+            let ports = Ports::new((1, 1));
+            let id = EndpointId::random();
+            let requests: Vec<_> = (20000..20200).map(|p| request(None, (p, p))).collect();
+            let got = ports.reserve(claimant(&id), &requests).unwrap();
+            assert!(got.relays.len() <= MAX_RELAYS);
+            assert_eq!(got.unheld * 2 + got.relays.len(), 400);
+            ports.release(&id, &got.published);
+            assert_eq!(ports.in_use(), 0);
+        });
     }
 }

@@ -253,6 +253,12 @@ impl Signal {
         self.lock().rung = true;
         self.changed.notify_one();
     }
+
+    /// Sleeps, unless the maker is to stop.
+    fn pause(&self, time: Duration) {
+        let state = self.lock();
+        drop(self.changed.wait_timeout_while(state, time, |s| !s.stop));
+    }
 }
 
 /// The thread that keeps the pools full.
@@ -298,11 +304,12 @@ impl Drop for Maker {
     }
 }
 
-/// How long a failed attempt to make a sandbox is not repeated.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
+/// How long a failed attempt to make a sandbox is not repeated; doubles with every further failure.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(32);
 
 fn fill(signal: &Signal, pools: &Mutex<Vec<Weak<Pool>>>, host: &mut Socket) {
-    let mut failing = false;
+    let mut failures = 0_u32;
     loop {
         let mut state = signal.lock();
         while !state.rung && !state.stop {
@@ -323,7 +330,7 @@ fn fill(signal: &Signal, pools: &Mutex<Vec<Weak<Pool>>>, host: &mut Socket) {
             }
             match connected(host, &pool.plug) {
                 Ok(ready) => {
-                    failing = false;
+                    failures = 0;
                     let mut stock = pool.lock();
                     if !stock.closed {
                         stock.ready.push_back(ready);
@@ -331,10 +338,12 @@ fn fill(signal: &Signal, pools: &Mutex<Vec<Weak<Pool>>>, host: &mut Socket) {
                 }
                 Err(error) => {
                     // Said once: attach makes its own sandbox then and reports what is wrong.
-                    if !std::mem::replace(&mut failing, true) {
+                    if failures == 0 {
                         tracing::warn!(%error, "no sandbox could be prepared");
                     }
-                    thread::sleep(PAUSE_AFTER_FAILURE);
+                    signal
+                        .pause(PAUSE_AFTER_FAILURE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE));
+                    failures = failures.saturating_add(1);
                 }
             }
         }

@@ -5,4 +5,4 @@ mod adopt;
 mod attach;
 mod packets;
 mod speed;
-mod support;
+pub(crate) mod support;

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const IMPATIENCE: Duration = Duration::from_millis(300);
 
 /// Runs a test on a host of its own.
-pub(super) fn on_a_host(test: impl FnOnce() + Send + 'static) {
+pub(crate) fn on_a_host(test: impl FnOnce() + Send + 'static) {
     let run = || {
         netns::unshare().expect("tests run as root");
         loopback_up(&mut Socket::open(Family::Route).unwrap());
