@@ -329,7 +329,9 @@ impl Drop for Bed {
     fn drop(&mut self) {
         if std::thread::panicking() && self.pid > 0 && self.shim.pid > 0 {
             // The container goes first, so that its cgroup is removed.
-            let _ = self.call(Request::Signal { signal: 9 });
+            if let Some(pid) = Pid::from_raw(self.pid) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
             std::thread::sleep(Duration::from_millis(300));
         }
     }

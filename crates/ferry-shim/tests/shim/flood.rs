@@ -39,7 +39,7 @@ fn a_slow_client_loses_nothing_and_memory_stays_bounded() {
 
 #[test]
 fn a_stuck_client_holds_the_container_until_it_leaves() {
-    let mut bed = Bed::sh("yes | head -c 20000000; echo end >&2");
+    let mut bed = Bed::sh("yes | head -c 2000000; echo end >&2");
     let stuck = bed.early(streams(false, true));
     let mut bed = bed.start();
     let log = bed.launch.log.clone().unwrap().path;
@@ -51,8 +51,9 @@ fn a_stuck_client_holds_the_container_until_it_leaves() {
     assert!(memory_kib(bed.shim.pid, "Pss") < 8 * 1024);
     drop(stuck);
     bed.exited();
-    assert_eq!(bed.log().last().unwrap().1, "end\n");
-    assert_eq!(bed.log().len(), 10_000_001);
+    let log = bed.log();
+    assert_eq!(log.len(), 1_000_001);
+    assert_eq!(log.iter().filter(|(stream, _)| stream == "stderr").count(), 1);
     bed.finish();
 }
 
@@ -74,9 +75,9 @@ fn a_client_that_reads_late_still_gets_the_end() {
 
 #[test]
 fn memory_is_given_back_after_a_burst() {
-    let mut bed = Bed::sh("yes | head -c 50000000; sleep 1000").start();
+    let mut bed = Bed::sh("yes | head -c 4000000; sleep 1000").start();
     let log = bed.launch.log.clone().unwrap().path;
-    await_that(|| std::fs::metadata(&log).unwrap().len() > 25_000_000 * 60);
+    await_that(|| std::fs::metadata(&log).unwrap().len() > 2_000_000 * 60);
     let pid = bed.shim.pid;
     await_that(|| memory_kib(pid, "Anonymous") < 400);
     bed.kill();
