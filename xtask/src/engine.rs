@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::product::Product;
-use crate::{sh, ui};
+use crate::{apt, sh, ui};
 
 /// Where an engine keeps things, and how it is reached.
 pub struct Engine {
@@ -138,7 +138,7 @@ impl Engine {
             }
         }
         self.stop()?;
-        self.remove_network();
+        self.remove_network()?;
         for dir in [&self.run_dir, &self.dir] {
             if dir.exists() {
                 std::fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
@@ -148,12 +148,18 @@ impl Engine {
     }
 
     /// Bridge and table outlive the daemon on purpose, because containers may; here they go.
-    fn remove_network(&self) {
-        if Path::new("/sys/class/net").join(&self.bridge).exists()
-            && let Err(error) = sh::capture(&mut sh::cmd("ip", ["link", "delete", &self.bridge]))
-        {
-            ui::note(format!("the bridge {} stays: {error:#}", self.bridge));
+    fn remove_network(&self) -> Result<()> {
+        if Path::new("/sys/class/net").join(&self.bridge).exists() {
+            apt::install(&["iproute2"])?;
+            sh::capture(&mut sh::cmd("ip", ["link", "delete", &self.bridge]))?;
         }
+        apt::install(&["nftables"])?;
+        let table = format!("ip ferry-{}", self.bridge);
+        let tables = sh::capture(&mut sh::cmd("nft", ["list", "tables"]))?;
+        if tables.lines().any(|line| line.strip_prefix("table ") == Some(&table)) {
+            sh::capture(sh::cmd("nft", ["delete", "table"]).args(table.split(' ')))?;
+        }
+        Ok(())
     }
 
     /// The end of the daemon's log, for error messages.

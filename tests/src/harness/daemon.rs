@@ -184,6 +184,12 @@ impl Daemon {
             command.args(["link", "delete", &self.bridge]);
             attempt("remove the bridge", process::ok(command).map(drop));
         }
+        let table = format!("ferry-{}", self.bridge);
+        if leaks::firewall().contains(&format!("table ip {table} ")) {
+            let mut command = Command::new("nft");
+            command.args(["delete", "table", "ip", &table]);
+            attempt("remove the table", process::ok(command).map(drop));
+        }
         for mount in leaks::mounts_below(&[&self.dir, &self.run]) {
             attempt("mounts", Err(anyhow::anyhow!("{mount} is still mounted")));
             let _ = rustix::mount::unmount(mount.as_str(), rustix::mount::UnmountFlags::DETACH);
