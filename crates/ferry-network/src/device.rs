@@ -87,7 +87,7 @@ fn keep_apart(socket: &mut Socket, config: &BridgeConfig, index: u32) -> Result<
         return Ok(true);
     }
     let mut batch = Batch::new();
-    route::filter_bridged(&mut batch, index);
+    route::filter_bridged(&mut batch, index, true);
     socket.execute(batch).map_err(failed("filter frames on", config))?;
     Ok(false)
 }

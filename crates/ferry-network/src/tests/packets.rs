@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 
+use ferry_sys::netlink::{Batch, Protocol as Family, Socket, route};
 use ferry_types::net::Protocol;
 use rustix::net::accept;
 
@@ -10,7 +11,24 @@ use crate::{BridgeConfig, BridgeNetwork};
 
 #[test]
 fn a_published_tcp_port_is_reached_from_everywhere() {
-    on_a_host(|| {
+    published_everywhere(true);
+}
+
+#[test]
+fn a_published_tcp_port_is_reached_from_everywhere_without_br_netfilter() {
+    published_everywhere(false);
+}
+
+/// Whether bridged frames pass netfilter (`br_netfilter`) decides how a container reaches its own bridge's ports: by
+/// rewriting while bridging, or by routing.
+fn filter_bridged(on: bool) {
+    // Without the module it is off anyway.
+    let _ = std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", if on { "1" } else { "0" });
+}
+
+fn published_everywhere(bridged_are_filtered: bool) {
+    on_a_host(move || {
+        filter_bridged(bridged_are_filtered);
         let (_stack, bridge) = bridge();
         let outside = neighbour();
         let web = container(&bridge, vec![tcp(8080, 80)]);
@@ -155,17 +173,27 @@ fn containers_reach_the_outside_with_the_hosts_address_and_never_its_loopback() 
 
 #[test]
 fn without_icc_only_published_ports_connect_containers() {
-    on_a_host(|| {
-        let stack = stack(0);
-        let bridge = BridgeNetwork::open(&stack, BridgeConfig { icc: false, ..config() }).unwrap();
-        let web = container(&bridge, vec![tcp(8080, 80)]);
-        let other = container(&bridge, vec![]);
-        serve_tcp(&web.sandbox.netns, 80, "web");
-        let ip = web.record.ipv4;
-        ask_tcp((ip, 80));
-        inside(&other.sandbox.netns, || assert_no_tcp((ip, 80)));
-        inside(&other.sandbox.netns, || ask_tcp((GATEWAY, 8080)));
-    });
+    for (bridged_are_filtered, isolate) in [(true, false), (false, false), (false, true)] {
+        on_a_host(move || {
+            filter_bridged(bridged_are_filtered);
+            let stack = stack(0);
+            let mut bridge = BridgeNetwork::open(&stack, BridgeConfig { icc: false, ..config() }).unwrap();
+            if isolate {
+                // As on a host without the module br_netfilter.
+                bridge.device.isolate_ports = true;
+                let mut batch = Batch::new();
+                route::filter_bridged(&mut batch, bridge.device.index, false);
+                Socket::open(Family::Route).unwrap().execute(batch).unwrap();
+            }
+            let web = container(&bridge, vec![tcp(8080, 80)]);
+            let other = container(&bridge, vec![]);
+            serve_tcp(&web.sandbox.netns, 80, "web");
+            let ip = web.record.ipv4;
+            ask_tcp((ip, 80));
+            inside(&other.sandbox.netns, || assert_no_tcp((ip, 80)));
+            inside(&other.sandbox.netns, || ask_tcp((GATEWAY, 8080)));
+        });
+    }
 }
 
 #[test]

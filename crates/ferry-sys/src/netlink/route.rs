@@ -199,12 +199,12 @@ pub fn set_port(batch: &mut Batch, index: u32, change: &PortChange) {
 }
 
 /// Makes frames that pass a bridge pass the IPv4 hooks of netfilter, whatever the host's setting
-/// (`bridge-nf-call-iptables`) is.
-pub fn filter_bridged(batch: &mut Batch, index: u32) {
+/// (`bridge-nf-call-iptables`) is; when off, the host's setting decides.
+pub fn filter_bridged(batch: &mut Batch, index: u32, on: bool) {
     let mut m = batch.message(RTM_NEWLINK, 0);
     m.header(&ifinfo(index, 0, 0)).nest(IFLA_LINKINFO, |m| {
         m.text(IFLA_INFO_KIND, "bridge").nest(IFLA_INFO_DATA, |m| {
-            m.attr(IFLA_BR_NF_CALL_IPTABLES, &[1]);
+            m.attr(IFLA_BR_NF_CALL_IPTABLES, &[u8::from(on)]);
         });
     });
 }
