@@ -102,7 +102,7 @@ fn context_flag(t: &Ctx) -> Result<()> {
     command.env("DOCKER_CONTEXT", "default");
     process::run(command)?.code(0)?;
     // Both clients read the same files.
-    let dir = t.settings.work.join(t.name("config"));
+    let dir = t.path("config");
     let meta = dir.join("contexts/meta/2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae");
     std::fs::create_dir_all(&meta)?;
     let json = serde_json::json!({"Name": "foo", "Metadata": {}, "Endpoints": {"docker": {"Host": t.client.host, "SkipTLSVerify": false}}});
@@ -116,6 +116,5 @@ fn context_flag(t: &Ctx) -> Result<()> {
         command.env_remove("DOCKER_HOST").env("DOCKER_CONFIG", &dir);
         process::run(command)?.code(0)?;
     }
-    std::fs::remove_dir_all(dir)?;
     Ok(())
 }

@@ -78,7 +78,7 @@ fn tcp_on_loopback(t: &Ctx) -> Result<()> {
 
 /// Runs a daemon that must refuse to start; what it says.
 fn refused(t: &Ctx, what: &str, options: &[&str]) -> Result<String> {
-    let dir = t.settings.work.join(t.name(what));
+    let dir = t.path(what);
     let mut command = Command::new(t.settings.ferry());
     command.arg("daemon").args(options);
     if !options.contains(&"--data-root") {
@@ -125,7 +125,7 @@ fn bad_options(t: &Ctx) -> Result<()> {
 }
 
 fn config_file(t: &Ctx) -> Result<()> {
-    let dir = t.settings.work.join(t.name("config"));
+    let dir = t.path("config");
     let good = archive::save(&dir, "good.json", br#"{"log-level": "debug"}"#)?;
     let daemon =
         Daemon::start_with(&t.settings, "config", None, &["--config-file", &good.display().to_string()])?;
@@ -140,7 +140,6 @@ fn config_file(t: &Ctx) -> Result<()> {
         )?;
         check!(text.contains(name) || text.contains("no-such-setting"), "{text}");
     }
-    std::fs::remove_dir_all(dir)?;
     Ok(())
 }
 
@@ -158,7 +157,7 @@ struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     fn new(t: &Ctx, what: &str, size: &str) -> Result<Self> {
-        let dir = t.settings.work.join(t.name(what));
+        let dir = t.path(what);
         std::fs::create_dir_all(&dir)?;
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]).arg(&dir);

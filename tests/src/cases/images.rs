@@ -111,7 +111,7 @@ fn tag(t: &Ctx) -> Result<()> {
 
 fn save_and_load(t: &Ctx) -> Result<()> {
     let name = image(t, "x");
-    let file = t.settings.work.join(t.name("tar")).display().to_string();
+    let file = t.path("tar").display().to_string();
     let args =
         ["import", "-c", "CMD [\"echo\",\"loaded\"]", &t.settings.busybox.display().to_string(), &name];
     let id = t.ok(&args)?;
@@ -126,19 +126,17 @@ fn save_and_load(t: &Ctx) -> Result<()> {
     t.client.run_with(&["load", "-q"], std::fs::read(&file)?)?.code(0)?;
     equal!(t.ok(&["run", "--rm", &name])?, "loaded");
     t.ok(&["rmi", &name])?;
-    std::fs::remove_file(file)?;
     Ok(())
 }
 
 fn save_several(t: &Ctx) -> Result<()> {
-    let file = t.settings.work.join(t.name("tar")).display().to_string();
+    let file = t.path("tar").display().to_string();
     t.ok(&["save", "-o", &file, "busybox", "hello-world:latest"])?;
     let output = t.client.run(&["load", "-i", &file])?;
     output
         .code(0)?
         .stdout_has("Loaded image: busybox:latest")?
         .stdout_has("Loaded image: hello-world:latest")?;
-    std::fs::remove_file(file)?;
     t.client.run(&["save", "no-such-image"])?.code(1)?;
     Ok(())
 }

@@ -23,7 +23,7 @@ struct Bundle {
 
 impl Bundle {
     fn new(t: &Ctx, args: &[&str]) -> Result<Self> {
-        let dir = t.settings.work.join(t.name("bundle"));
+        let dir = t.path("bundle");
         archive::unpack(&t.settings.busybox, &dir.join("rootfs"))?;
         let namespaces: Vec<Value> =
             ["pid", "ipc", "uts", "mount", "network"].iter().map(|kind| json!({"type": kind})).collect();

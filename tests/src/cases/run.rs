@@ -224,7 +224,7 @@ fn user(t: &Ctx) -> Result<()> {
 }
 
 fn bind_mounts(t: &Ctx) -> Result<()> {
-    let dir = t.settings.work.join(t.name("bind"));
+    let dir = t.path("bind");
     std::fs::create_dir_all(&dir)?;
     std::fs::write(dir.join("given"), "from the host\n")?;
     let volume = format!("{}:/data", dir.display());
@@ -244,7 +244,6 @@ fn bind_mounts(t: &Ctx) -> Result<()> {
     // A file onto a file.
     let file = format!("{}:/etc/motd", dir.join("given").display());
     equal!(t.ok(&["run", "--rm", "-v", &file, "busybox", "cat", "/etc/motd"])?, "from the host");
-    std::fs::remove_dir_all(dir)?;
     Ok(())
 }
 

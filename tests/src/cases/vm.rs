@@ -89,7 +89,7 @@ fn pure_cgroup_v2(t: &Ctx) -> Result<()> {
         "x86_64" => ("qemu-system-x86_64", "q35", "ttyS0"),
         _ => ("qemu-system-aarch64", "virt", "ttyAMA0"),
     };
-    let dir = t.settings.work.join(t.name("vm"));
+    let dir = t.path("vm");
     let initramfs = initramfs(t, kernel, &dir)?;
     let image = first_file(&kernel.join("boot"), "vmlinuz")?;
     let mut command = Command::new(qemu);
@@ -102,7 +102,6 @@ fn pure_cgroup_v2(t: &Ctx) -> Result<()> {
         .arg("-initrd")
         .arg(initramfs);
     let output = Running::start(command, None)?.finish(Duration::from_secs(120))?;
-    std::fs::remove_dir_all(dir)?;
     let text = &output.stdout;
     check!(text.contains("END OF TESTS"), "the machine did not get to the end:\n{}", tail(text));
     check!(!text.contains("FAILED ") && text.matches("ok ").count() >= 15, "{}", tail(text));

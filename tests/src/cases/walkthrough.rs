@@ -94,7 +94,7 @@ fn redis(t: &Ctx) -> Result<()> {
 
 fn nginx(t: &Ctx) -> Result<()> {
     let (name, port) = (t.name("nginx"), free_port()?);
-    let dir = t.settings.work.join(t.name("www"));
+    let dir = t.path("www");
     std::fs::create_dir_all(&dir)?;
     std::fs::write(dir.join("index.html"), "served from a volume\n")?;
     let volume = format!("{}:/var/www/html:ro", dir.display());
@@ -115,6 +115,5 @@ fn nginx(t: &Ctx) -> Result<()> {
     let body = http::get(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), Duration::from_secs(10))?;
     equal!(body, "served from a volume\n");
     t.ok(&["stop", &name])?;
-    std::fs::remove_dir_all(dir)?;
     Ok(())
 }

@@ -12,6 +12,7 @@ pub mod registry;
 pub mod report;
 pub mod settings;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -69,6 +70,7 @@ pub struct Ctx {
     pub client: Client,
     name: String,
     made: Mutex<Vec<String>>,
+    paths: Mutex<Vec<PathBuf>>,
 }
 
 impl Ctx {
@@ -77,6 +79,14 @@ impl Ctx {
         let name = format!("{}-{what}", self.name.replace("::", "-").replace(['[', ']'], "-"));
         self.remove_later(name.clone());
         name
+    }
+
+    /// A path in the suite's work directory that nobody else uses. What is there is removed when the
+    /// test ends.
+    pub fn path(&self, what: &str) -> PathBuf {
+        let path = self.settings.work.join(format!("{}-{what}", self.name.replace("::", "-")));
+        lock(&self.paths).push(path.clone());
+        path
     }
 
     /// Has a container removed when the test ends.
@@ -114,6 +124,10 @@ impl Drop for Ctx {
             let names: Vec<&str> = made.iter().map(String::as_str).collect();
             // Many are gone already; what stays behind, the search for leaks finds.
             let _ = self.client.run(&[&["rm", "-f", "-v"], names.as_slice()].concat());
+        }
+        for path in std::mem::take(&mut *lock(&self.paths)) {
+            // Most tests remove what they made.
+            let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
         }
     }
 }
@@ -279,7 +293,13 @@ fn attempt(
         };
         let fallback = if settings.against.is_some() { Flavour::Docker } else { Flavour::Ferry };
         let client = Client::new(settings, flavour.unwrap_or(fallback), &host)?;
-        let ctx = Ctx { settings: settings.clone(), client, name: short(name), made: Mutex::new(Vec::new()) };
+        let ctx = Ctx {
+            settings: settings.clone(),
+            client,
+            name: short(name),
+            made: Mutex::new(Vec::new()),
+            paths: Mutex::new(Vec::new()),
+        };
         test(&ctx)
     };
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
