@@ -36,7 +36,15 @@ pub fn usage_line(prog: &str, path: &str, spec: &Spec) -> String {
     let forms: Vec<_> = spec
         .usage
         .split('\n')
-        .map(|form| if form.is_empty() { format!("{prog} {path}") } else { format!("{prog} {path} {form}") })
+        .map(|form| {
+            if form.is_empty() {
+                format!("{prog} {path}")
+            } else if form.starts_with("cp ") {
+                format!("{prog} {}{form}", path.trim_end_matches("cp"))
+            } else {
+                format!("{prog} {path} {form}")
+            }
+        })
         .collect();
     forms.join("\n\t")
 }

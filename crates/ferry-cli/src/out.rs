@@ -76,8 +76,3 @@ pub fn println(text: impl AsRef<str>) -> Result<(), Failure> {
 pub fn note(text: impl AsRef<str>) {
     let _ = Stream::Stderr.write(format!("{}\n", text.as_ref()).as_bytes());
 }
-
-/// Writes to stderr without adding a newline.
-pub fn note_raw(text: impl AsRef<str>) {
-    let _ = Stream::Stderr.write(text.as_ref().as_bytes());
-}

@@ -26,6 +26,12 @@ pub fn go_style(stamp: Timestamp) -> String {
     zoned.strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
 }
 
+/// As [`go_style`] with the fraction of the second, where there is one.
+pub fn go_style_nanos(stamp: Timestamp) -> String {
+    let zoned = stamp.to_zoned(TimeZone::system());
+    zoned.strftime("%Y-%m-%d %H:%M:%S%.f %z %Z").to_string()
+}
+
 /// `2026-11-20T14:03:00Z` in the local zone.
 pub fn rfc3339_local(stamp: Timestamp) -> String {
     let zoned = stamp.to_zoned(TimeZone::system());

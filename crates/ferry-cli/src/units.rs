@@ -144,38 +144,6 @@ pub fn go_duration(text: &str) -> Result<i64, String> {
     Ok(if negative { -nanos } else { nanos })
 }
 
-/// Nanoseconds in Go's duration notation: `1m30s`, `100ms`, `0s`.
-pub fn format_go_duration(nanos: i64) -> String {
-    let sign = if nanos < 0 { "-" } else { "" };
-    let n = nanos.unsigned_abs();
-    let fraction = |value: u64, unit: u64| {
-        let whole = value / unit;
-        let rest = value % unit;
-        if rest == 0 {
-            return whole.to_string();
-        }
-        let width = unit.ilog10() as usize;
-        let digits = format!("{rest:0width$}");
-        format!("{whole}.{}", digits.trim_end_matches('0'))
-    };
-    let text = match n {
-        0 => "0s".to_owned(),
-        1..1_000 => format!("{n}ns"),
-        1_000..1_000_000 => format!("{}µs", fraction(n, 1_000)),
-        1_000_000..1_000_000_000 => format!("{}ms", fraction(n, 1_000_000)),
-        _ => {
-            let minutes = n / 60_000_000_000;
-            let seconds = fraction(n % 60_000_000_000, 1_000_000_000);
-            match (minutes / 60, minutes % 60) {
-                (0, 0) => format!("{seconds}s"),
-                (0, m) => format!("{m}m{seconds}s"),
-                (h, m) => format!("{h}h{m}m{seconds}s"),
-            }
-        }
-    };
-    format!("{sign}{text}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,10 +200,5 @@ mod tests {
         assert_eq!(go_duration("10").unwrap_err(), "time: missing unit in duration \"10\"");
         assert_eq!(go_duration("1x").unwrap_err(), "time: unknown unit \"x\" in duration \"1x\"");
         assert_eq!(go_duration("x").unwrap_err(), "time: invalid duration \"x\"");
-        for (nanos, want) in
-            [(0, "0s"), (90_000_000_000, "1m30s"), (1_500_000_000, "1.5s"), (100_000_000, "100ms")]
-        {
-            assert_eq!(format_go_duration(nanos), want);
-        }
     }
 }

@@ -144,7 +144,7 @@ async fn search(app: &App, name: &str, size: bool) -> Result<String, Failure> {
             other => return other,
         }
     }
-    Err(Failure::new(format!("error: no such object: {name}")))
+    Err(Failure::new(format!("Error: No such object: {name}")))
 }
 
 /// An object as the engine wrote it.

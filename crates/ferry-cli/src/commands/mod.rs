@@ -1,20 +1,44 @@
 //! The table of commands. One file per command or per family of like ones; a command's doc comment is
 //! its help text.
 
+mod attach;
+mod commit;
+mod contexts;
+mod cp;
 mod create;
+mod df;
+mod diff;
+mod events;
 mod exec;
+mod export;
+mod history;
 mod image_list;
+mod image_rm;
+mod image_save;
+mod import;
+mod info;
 mod inspect;
 mod kill;
+mod later;
+mod load;
 mod logs;
+mod networks;
 mod pause;
 mod ports;
+mod prune;
 mod ps;
 mod pull;
 mod rename;
 mod rm;
 mod run;
+mod start;
+mod stats;
 mod stop;
+mod tag;
+mod top;
+mod update;
+mod version;
+mod volumes;
 mod wait;
 
 use serde_json::Value;
@@ -41,26 +65,70 @@ pub const GROUPS: &[(&str, &str)] = &[
 
 /// Every command.
 pub const TABLE: &[Spec] = &[
+    spec::<attach::Attach>(),
+    spec::<commit::Commit>(),
+    spec::<contexts::Inspect>(),
+    spec::<contexts::List>(),
+    spec::<contexts::Show>(),
+    spec::<contexts::Use>(),
+    spec::<cp::Copy>(),
     spec::<create::Create>(),
+    spec::<df::DiskUsage>(),
+    spec::<diff::Diff>(),
+    spec::<events::Events>(),
     spec::<exec::Exec>(),
+    spec::<export::Export>(),
+    spec::<history::History>(),
     spec::<image_list::Images>(),
+    spec::<image_rm::RemoveImages>(),
+    spec::<image_save::Save>(),
+    spec::<import::Import>(),
+    spec::<info::Info>(),
     spec::<inspect::Containers>(),
     spec::<inspect::Images>(),
     spec::<inspect::Inspect>(),
     spec::<inspect::Networks>(),
     spec::<inspect::Volumes>(),
     spec::<kill::Kill>(),
+    spec::<later::Build>(),
+    spec::<later::Builder>(),
+    spec::<later::Compose>(),
+    spec::<later::Login>(),
+    spec::<later::Logout>(),
+    spec::<later::Push>(),
+    spec::<later::Search>(),
+    spec::<later::Swarm>(),
+    spec::<load::Load>(),
     spec::<logs::Logs>(),
+    spec::<networks::Connect>(),
+    spec::<networks::Create>(),
+    spec::<networks::Disconnect>(),
+    spec::<networks::List>(),
+    spec::<networks::Remove>(),
     spec::<pause::Pause>(),
     spec::<pause::Unpause>(),
     spec::<ports::Port>(),
+    spec::<prune::Containers>(),
+    spec::<prune::Images>(),
+    spec::<prune::Networks>(),
+    spec::<prune::System>(),
+    spec::<prune::Volumes>(),
     spec::<ps::Ps>(),
     spec::<pull::Pull>(),
     spec::<rename::Rename>(),
     spec::<rm::Remove>(),
     spec::<run::Run>(),
+    spec::<start::Start>(),
+    spec::<stats::Stats>(),
     spec::<stop::Restart>(),
     spec::<stop::Stop>(),
+    spec::<tag::Tag>(),
+    spec::<top::Top>(),
+    spec::<update::Update>(),
+    spec::<version::Version>(),
+    spec::<volumes::Create>(),
+    spec::<volumes::List>(),
+    spec::<volumes::Remove>(),
     spec::<wait::Wait>(),
 ];
 

@@ -39,7 +39,7 @@ impl Verb for Port {
             })?;
             let bindings = ports.get(&format!("{number}/{proto}")).and_then(Value::as_array);
             let Some(bindings) = bindings.filter(|b| !b.is_empty()) else {
-                return Err(Failure::new(format!("no public port '{wanted}' published for {name}")));
+                return Err(Failure::new(format!("Error: No public port '{wanted}' published for {name}")));
             };
             for binding in bindings {
                 out::println(address(binding))?;

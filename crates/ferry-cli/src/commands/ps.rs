@@ -78,6 +78,10 @@ impl Verb for Ps {
             containers.as_array().into_iter().flatten().map(|c| row(c, self.no_trunc)).collect();
         let columns = if self.size { &COLUMNS[..] } else { &COLUMNS[..7] };
         let listing = Listing { headers: &HEADERS, columns, quiet: self.quiet.then_some("ID") };
+        if rows.is_empty() {
+            // A template that asks for the wrong thing is an error even when there is nothing to show.
+            listing.render(format, &[row(&Value::Null, false)])?;
+        }
         out::print(listing.render(format, &rows)?)?;
         Ok(0)
     }

@@ -65,9 +65,10 @@ impl Verb for Run {
         let id = create::create(app, &self.flags, &creation.body).await.map_err(client_failed)?;
         if self.detach {
             let start = Request::post(format!("/containers/{id}/start"));
-            app.done(start).await.map_err(start_failed)?;
+            let started = app.done(start).await;
+            // The id is told either way: a container that did not start is still there.
             out::println(&id)?;
-            return Ok(0);
+            return started.map(|()| 0).map_err(start_failed);
         }
         self.foreground(app, &id, &creation, keys).await
     }

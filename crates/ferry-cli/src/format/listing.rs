@@ -14,12 +14,13 @@ use crate::failure::Failure;
 pub struct Row {
     fields: BTreeMap<&'static str, String>,
     labels: Vec<(String, String)>,
+    flags: Vec<(&'static str, bool)>,
 }
 
 impl Row {
     /// A row of these fields.
     pub fn new(fields: impl IntoIterator<Item = (&'static str, String)>) -> Self {
-        Self { fields: fields.into_iter().collect(), labels: Vec::new() }
+        Self { fields: fields.into_iter().collect(), ..Self::default() }
     }
 
     /// Adds what `.Label "name"` answers from.
@@ -27,6 +28,13 @@ impl Row {
     pub fn with_labels(mut self, labels: &serde_json::Value) -> Self {
         let pairs = labels.as_object().into_iter().flatten();
         self.labels = pairs.map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned())).collect();
+        self
+    }
+
+    /// Adds a field that is a truth value in templates and JSON.
+    #[must_use]
+    pub fn with_flag(mut self, name: &'static str, value: bool) -> Self {
+        self.flags.push((name, value));
         self
     }
 
@@ -39,6 +47,7 @@ impl Row {
         let text = |s: &str| Value::String(Arc::from(s));
         let mut map: BTreeMap<Arc<str>, Value> =
             self.fields.iter().map(|(k, v)| (Arc::from(*k), text(v))).collect();
+        map.extend(self.flags.iter().map(|(k, v)| (Arc::from(*k), Value::Bool(*v))));
         let labels = self.labels.iter().map(|(k, v)| (Arc::from(k.as_str()), text(v))).collect();
         map.insert(Arc::from(LABELS), Value::Map(Arc::new(labels)));
         Value::Map(Arc::new(map))

@@ -8,6 +8,11 @@ const PADDING: usize = 3;
 /// Aligns tab-separated lines. A column ends where a line has no cell for it, as in tabwriter: the
 /// last cell of a line (the one no tab follows) takes no part in the alignment.
 pub fn align(lines: &[String]) -> String {
+    align_with(lines, MIN_WIDTH)
+}
+
+/// As [`align`], with another narrowest column.
+pub fn align_with(lines: &[String], min_width: usize) -> String {
     let rows: Vec<Vec<&str>> = lines.iter().map(|l| l.split('\t').collect()).collect();
     let mut widths: Vec<Vec<usize>> = rows.iter().map(|r| vec![0; r.len().saturating_sub(1)]).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -21,7 +26,7 @@ pub fn align(lines: &[String]) -> String {
             let end = (start..rows.len()).find(|&r| rows[r].len() <= column + 1).unwrap_or(rows.len());
             let widest = rows[start..end].iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
             for row in &mut widths[start..end] {
-                row[column] = (widest + PADDING).max(MIN_WIDTH);
+                row[column] = (widest + PADDING).max(min_width);
             }
             start = end;
         }

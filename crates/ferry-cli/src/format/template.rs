@@ -11,28 +11,47 @@ use crate::failure::Failure;
 pub const LABELS: &str = "\u{0}labels";
 
 /// A parsed template.
-pub struct Format(Template);
+pub struct Format {
+    strict: Template,
+    source: String,
+    list: bool,
+}
+
+/// Maps whose keys users choose. Asking for a key they do not have is no mistake in the template.
+const OPEN_MAPS: [&str; 8] = [
+    ".Labels.",
+    ".Annotations.",
+    ".Networks.",
+    ".Ports.",
+    ".Options.",
+    ".Sysctls.",
+    ".DriverOpts.",
+    ".Volumes.",
+];
 
 impl Format {
-    /// Parses `source`.
+    /// Parses the template of a command that shows objects.
     ///
     /// # Errors
     /// Docker's message for a malformed template, with exit code 64 as Docker has it.
     pub fn parse(source: &str) -> Result<Self, Failure> {
-        let source = source.replace(".Label \"", "__label $ \"");
-        let template = functions(Template::new("").missing_key(MissingKey::Error));
-        template
-            .parse(&source)
-            .map(Self)
-            .map_err(|e| Failure::new(format!("template parsing error: {}", reason(&e))).with_code(64))
+        Self::parse_as(source, false)
+            .map_err(|e| Failure::new(format!("template parsing error: {e}")).with_code(64))
     }
 
     /// Parses a list command's template, where `\\t` and `\\n` stand for the characters.
     ///
     /// # Errors
-    /// As [`Format::parse`].
+    /// Docker's message for a malformed template.
     pub fn parse_list(source: &str) -> Result<Self, Failure> {
-        Self::parse(&unescape(source.trim_matches(' ')))
+        let source = unescape(source.trim_matches(' ')).replace(".Label \"", "__label $ \"");
+        Self::parse_as(&source, true).map_err(|e| Failure::new(format!("failed to parse template: {e}")))
+    }
+
+    fn parse_as(source: &str, list: bool) -> Result<Self, String> {
+        let strict = functions(Template::new("").missing_key(MissingKey::Error)).parse(source);
+        let strict = strict.map_err(|e| syntax_reason(&e))?;
+        Ok(Self { strict, source: source.to_owned(), list })
     }
 
     /// Renders one object.
@@ -40,20 +59,48 @@ impl Format {
     /// # Errors
     /// When the template asks for what the object does not have.
     pub fn render(&self, data: &Value) -> Result<String, Failure> {
-        self.0
-            .execute_to_string(data)
-            .map_err(|e| Failure::new(format!("template parsing error: {}", reason(&e))))
+        let result = match self.strict.execute_to_string(data) {
+            Err(TemplateError::MissingKey { key }) if self.is_open(&key) => functions(Template::new(""))
+                .parse(&self.source)
+                .and_then(|lenient| lenient.execute_to_string(data)),
+            result => result,
+        };
+        let what = if self.list { "failed to execute template" } else { "template parsing error" };
+        result.map_err(|e| Failure::new(format!("{what}: {}", self.reason(&e))))
+    }
+
+    fn is_open(&self, key: &str) -> bool {
+        OPEN_MAPS.iter().any(|map| self.source.contains(&format!("{map}{key}")))
+    }
+
+    fn reason(&self, e: &TemplateError) -> String {
+        let TemplateError::MissingKey { key } = e else {
+            return format!("template: :1: executing \"\": {e}");
+        };
+        // Go points at the column of the action and names the expression.
+        let expression = format!(".{key}");
+        let column = self.source.find(&expression).unwrap_or(0);
+        let expression: String = {
+            let is_path = |c: char| c.is_alphanumeric() || c == '.' || c == '_';
+            let before = self.source[..column].rfind(|c| !is_path(c)).map_or(0, |at| at + 1);
+            self.source[before..column + expression.len()].to_owned()
+        };
+        let what = if self.list {
+            format!("can't evaluate field {key}")
+        } else {
+            format!("map has no entry for key {}", crate::text::quote(key))
+        };
+        format!("template: :1:{column}: executing \"\" at <{expression}>: {what}")
     }
 }
 
-fn reason(e: &TemplateError) -> String {
-    let text = e.to_string();
+/// A syntax error as Go words it: with the line, without the column.
+fn syntax_reason(e: &TemplateError) -> String {
     match e {
-        TemplateError::Parse { .. } | TemplateError::Lex { .. } => text,
-        TemplateError::MissingKey { key } => {
-            format!("template: :1: executing \"\": map has no entry for key {}", crate::text::quote(key))
+        TemplateError::Parse { line, message, .. } | TemplateError::Lex { line, message, .. } => {
+            format!("template: :{line}: {message}")
         }
-        _ => format!("template: :1: executing \"\": {text}"),
+        other => other.to_string(),
     }
 }
 
@@ -241,8 +288,14 @@ mod tests {
 
     #[test]
     fn missing_key_and_bad_syntax_are_errors() {
-        assert!(render("{{.Nope}}", "{}").unwrap_err().message.starts_with("template parsing error: "));
-        assert_eq!(render("{{", "{}").unwrap_err().code, 64);
+        let message = |template: &str| render(template, r#"{"Labels":{}}"#).unwrap_err().message;
+        assert_eq!(
+            message("{{.Nope}}"),
+            "failed to execute template: template: :1:2: executing \"\" at <.Nope>: can't evaluate field Nope"
+        );
+        assert_eq!(message("{{"), "failed to parse template: template: :1: unclosed action");
+        assert_eq!(Format::parse("{{").err().unwrap().code, 64);
+        assert_eq!(render("{{.Labels.none}}", r#"{"Labels":{}}"#).unwrap(), "<no value>");
     }
 
     #[test]

@@ -104,7 +104,9 @@ fn refuse_unsupported(flags: &ContainerFlags) -> Result<(), String> {
     Ok(())
 }
 
-type HostParts = (Map<String, Value>, Map<String, Value>, Map<String, Value>);
+/// A JSON object's fields.
+type Fields = Map<String, Value>;
+type HostParts = (Fields, Fields, Fields);
 
 /// `HostConfig`, with the exposed ports and anonymous volumes that belong into the configuration.
 fn host_config(flags: &ContainerFlags) -> Result<HostParts, String> {
@@ -238,7 +240,7 @@ fn log_config(flags: &ContainerFlags) -> Result<Value, String> {
     Ok(json!({"Type": flags.log_driver.clone().unwrap_or_default(), "Config": options}))
 }
 
-fn published(flags: &ContainerFlags) -> Result<(Map<String, Value>, Map<String, Value>), String> {
+fn published(flags: &ContainerFlags) -> Result<(Fields, Fields), String> {
     let mut bindings = ports::Bindings::new();
     for spec in &flags.publish {
         ports::publish(spec, &mut bindings)?;
