@@ -257,6 +257,9 @@ impl Shim {
             self.settle_at = None;
             self.watch_oom();
             ferry_sys::supervisor::trim_heap();
+            // Building a container takes most of the program, waiting for its end little. Only
+            // memory is at stake.
+            let _ = ferry_sys::supervisor::release_code();
         }
         if self.idle_at.is_some_and(|at| now >= at) {
             self.idle_at = None;

@@ -4,6 +4,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 
 /// Takes ownership of a descriptor this process inherited by number.
 ///
@@ -92,6 +93,41 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Unmaps the resident pages of this program's code and constants; those used again are mapped again
+/// from the page cache. Worth it before a long wait, after work that will not come back.
+pub fn release_code() -> io::Result<()> {
+    let program = std::fs::metadata("/proc/self/exe")?;
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    for (start, length) in maps.lines().filter_map(|line| code_mapping(line, program.ino())) {
+        // SAFETY: the range is a private, unwritten mapping of a file, as code_mapping() checked;
+        // dropping its pages (madvise(2), MADV_DONTNEED) makes the next access read the file's
+        // unchanged contents, so no value the program can see changes.
+        let result = unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Address and length of a mapping of `inode` that was never written: the executable segment, or
+/// the read-only one at the file's start. Other read-only ones hold relocated data, which exists
+/// nowhere else. Format: proc_pid_maps(5).
+fn code_mapping(line: &str, inode: u64) -> Option<(usize, usize)> {
+    let mut fields = line.split_ascii_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let permissions = fields.next()?;
+    let offset = u64::from_str_radix(fields.next()?, 16).ok()?;
+    let mapped: u64 = fields.nth(1)?.parse().ok()?;
+    let code = permissions == "r-xp" || (permissions == "r--p" && offset == 0);
+    if !code || mapped != inode || inode == 0 {
+        return None;
+    }
+    let start = usize::from_str_radix(start, 16).ok()?;
+    let end = usize::from_str_radix(end, 16).ok()?;
+    Some((start, end.checked_sub(start)?))
+}
+
 /// Gives free heap pages back to the kernel, where the C library can (malloc_trim(3)).
 pub fn trim_heap() {
     #[cfg(target_env = "gnu")]
@@ -108,6 +144,18 @@ mod tests {
     #[test]
     fn a_closed_number_is_not_taken() {
         assert!(inherited_fd(1_000_000).is_none());
+    }
+
+    #[test]
+    fn only_unwritten_mappings_of_the_program_are_code() {
+        let map = |line| code_mapping(line, 42);
+        assert_eq!(map("00400000-00452000 r-xp 00002000 08:02 42    /bin/x"), Some((0x400000, 0x52000)));
+        assert_eq!(map("00300000-00301000 r--p 00000000 08:02 42 /bin/x"), Some((0x300000, 0x1000)));
+        assert_eq!(map("00500000-00501000 r--p 00100000 08:02 42 /bin/x"), None);
+        assert_eq!(map("00500000-00501000 rw-p 00100000 08:02 42 /bin/x"), None);
+        assert_eq!(map("00500000-00501000 r-xp 00100000 08:02 43 /lib/y"), None);
+        assert_eq!(map("00500000-00501000 r-xp 00000000 00:00 0"), None);
+        release_code().unwrap();
     }
 
     #[test]

@@ -59,8 +59,8 @@ impl Relays {
         match (relay, token.kind) {
             (Relay::Tcp(relay), Kind::RelaySocket) => relay.accept(now),
             (Relay::Tcp(relay), kind) => relay.on_connection(token.index, kind, flags, scratch),
-            (Relay::Udp(relay), Kind::RelaySocket) => relay.from_clients(now, scratch),
-            (Relay::Udp(relay), _) => relay.from_target(token.index, now, scratch),
+            (Relay::Udp(relay), Kind::RelaySocket) => relay.on_clients(now, scratch),
+            (Relay::Udp(relay), _) => relay.on_target(token.index, now, scratch),
         }
     }
 

@@ -58,7 +58,7 @@ impl UdpRelay {
     }
 
     /// Datagrams from clients are waiting.
-    pub fn from_clients(&mut self, now: u64, scratch: &mut [u8]) {
+    pub fn on_clients(&mut self, now: u64, scratch: &mut [u8]) {
         for _ in 0..BURST {
             let (length, address) = match self.socket.recv_from(scratch) {
                 Ok(received) => received,
@@ -115,7 +115,7 @@ impl UdpRelay {
     }
 
     /// Datagrams from the container for one client are waiting.
-    pub fn from_target(&mut self, id: u32, now: u64, scratch: &mut [u8]) {
+    pub fn on_target(&mut self, id: u32, now: u64, scratch: &mut [u8]) {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };

@@ -1,6 +1,6 @@
 //! Much output and clients that cannot keep up.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use crate::bed::{Bed, await_that, read_all, streams};
@@ -75,11 +75,20 @@ fn a_client_that_reads_late_still_gets_the_end() {
 
 #[test]
 fn memory_is_given_back_after_a_burst() {
-    let mut bed = Bed::sh("yes | head -c 4000000; sleep 1000").start();
-    let log = bed.launch.log.clone().unwrap().path;
-    await_that(|| std::fs::metadata(&log).unwrap().len() > 2_000_000 * 60);
+    let mut bed = Bed::sh("read x; yes | head -c 4000000; sleep 1000").stdin(false).start();
+    let mut client = bed.attach(streams(true, false));
+    std::thread::sleep(Duration::from_millis(200));
     let pid = bed.shim.pid;
-    await_that(|| memory_kib(pid, "Anonymous") < 400);
+    let before = memory_kib(pid, "Anonymous");
+    client.write_all(b"\n").unwrap();
+    let log = bed.launch.log.clone().unwrap().path;
+    let mut buf = vec![0; MIB];
+    let mut total = 0;
+    while total < 4_000_000 {
+        total += client.read(&mut buf).unwrap();
+    }
+    assert!(std::fs::metadata(&log).unwrap().len() > 2_000_000 * 60);
+    await_that(|| memory_kib(pid, "Anonymous") < before + 100);
     bed.kill();
     bed.finish();
 }

@@ -86,10 +86,10 @@ fn a_client_that_does_not_read_stalls_only_itself() {
     let stuck = TcpStream::connect(address).unwrap();
     let (mut source, _) = server.accept().unwrap();
     source.set_nonblocking(true).unwrap();
-    let mut full = 0;
+    let mut full = 0usize;
     while full < 20 {
         match source.write(&[7; 65536]) {
-            Ok(_) => full = 0,
+            Ok(n) => full = usize::from(n == 0),
             Err(_) => {
                 full += 1;
                 thread::sleep(std::time::Duration::from_millis(10));
