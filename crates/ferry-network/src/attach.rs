@@ -151,7 +151,7 @@ impl<'a> Attaching<'a> {
         let mut warnings = Vec::new();
         if granted.unheld > 0 {
             warnings.push(format!(
-                "{} published ports have no relay: they are not reachable over IPv6",
+                "{} ports are published on IPv4 only: too many, or sctp, for relays from IPv6",
                 granted.unheld
             ));
         }

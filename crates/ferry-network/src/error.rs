@@ -116,6 +116,16 @@ pub enum PortError {
     /// No port of the range, or of the ephemeral range, is free.
     #[error("all ports are allocated")]
     Exhausted,
+    /// An IPv6 host address, which needs a relay, and none is to be had: for sctp, or for too many ports.
+    #[error("cannot publish {}/{protocol}: no relay for IPv6 is available", std::net::SocketAddr::new(*host_ip, *port))]
+    NoRelay {
+        /// Host address.
+        host_ip: IpAddr,
+        /// Host port.
+        port: u16,
+        /// Protocol.
+        protocol: ferry_types::net::Protocol,
+    },
     /// The nft transaction failed.
     #[error("program published ports: {0}")]
     Rules(io::Error),

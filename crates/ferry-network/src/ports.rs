@@ -188,10 +188,18 @@ impl Ports {
         let hold = request.protocol != Protocol::Sctp && granted.relays.len() + relays.len() <= MAX_RELAYS;
         if hold {
             granted.relays.extend(relays);
-        } else {
-            granted.unheld += 1;
+            granted.published.extend(addresses.iter().copied().map(publish));
+            return Ok(());
         }
-        granted.published.extend(addresses.iter().copied().map(publish));
+        // Without a relay nobody serves IPv6.
+        let (v4, v6): (Vec<_>, Vec<_>) =
+            addresses.iter().copied().map(publish).partition(|p| p.host_ip.is_ipv4());
+        self.release(claimant.endpoint, &v6);
+        if let ([], [lost, ..]) = (&v4[..], &v6[..]) {
+            return Err(PortError::NoRelay { host_ip: lost.host_ip, port, protocol: request.protocol });
+        }
+        granted.unheld += 1;
+        granted.published.extend(v4);
         Ok(())
     }
 
@@ -283,7 +291,7 @@ impl PortError {
                 !matches!(errno, Some(Errno::ADDRINUSE | Errno::ACCESS))
             }
             Self::AlreadyAllocated { .. } | Self::Exhausted => false,
-            Self::Rules(_) => true,
+            Self::Rules(_) | Self::NoRelay { .. } => true,
         }
     }
 }
@@ -404,7 +412,9 @@ mod tests {
             let requests: Vec<_> = (20000..20200).map(|p| request(None, (p, p))).collect();
             let got = ports.reserve(claimant(&id), &requests).unwrap();
             assert!(got.relays.len() <= MAX_RELAYS);
-            assert_eq!(got.unheld * 2 + got.relays.len(), 400);
+            assert_eq!(got.published.len(), got.relays.len() + got.unheld);
+            assert_eq!(ports.in_use(), got.published.len());
+            assert_eq!(got.unheld + got.relays.len() / 2, 200);
             ports.release(&id, &got.published);
             assert_eq!(ports.in_use(), 0);
         });
