@@ -312,6 +312,11 @@ impl Bed {
         await_that(|| self.log().iter().any(|(_, log)| log.contains(text)));
     }
 
+    /// Waits until the shim has opened all it needs; the watch for oom kills comes last.
+    pub fn await_settled(&self) {
+        await_that(|| self.open_files().iter().any(|f| f.contains("[eventfd]") || f.contains("inotify")));
+    }
+
     /// Descriptors the shim holds, as their targets.
     pub fn open_files(&self) -> BTreeSet<String> {
         std::fs::read_dir(format!("/proc/{}/fd", self.shim.pid))

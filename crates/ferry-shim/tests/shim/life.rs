@@ -212,8 +212,7 @@ fn orphans_in_the_host_s_pid_namespace_are_reaped_and_killed() {
 #[test]
 fn a_shim_holds_no_descriptor_too_many() {
     let mut bed = Bed::idle().start();
-    // The watch for oom kills is set up last.
-    await_that(|| bed.open_files().iter().any(|file| file.contains("[eventfd]") || file.contains("inotify")));
+    bed.await_settled();
     let before = bed.open_files();
     for _ in 0..3 {
         bed.reconnect();

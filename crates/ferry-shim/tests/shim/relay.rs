@@ -29,6 +29,7 @@ fn tcp_connections_are_copied_with_half_close() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, relay) = tcp(server.local_addr().unwrap());
     let mut bed = bed_with(vec![relay]);
+    bed.await_settled();
     let before = bed.open_files().len();
     let serve = thread::spawn(move || {
         for _ in 0..3 {
