@@ -20,7 +20,7 @@ pub(crate) fn network_id(engine_id: &str, name: &str) -> String {
                 (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
             })
         };
-    (1..=4).map(|seed| format!("{:016x}", hash(seed * 0x9e37_79b9_7f4a_7c15))).collect()
+    (1_u64..=4).map(|seed| format!("{:016x}", hash(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)))).collect()
 }
 
 impl Engine {
