@@ -70,7 +70,7 @@ fn dispatch(prog: &str, args: &[OsString]) -> Result<u8, Failure> {
     }
     let words = globals.command.clone();
     let Some(first) = words.first().and_then(|w| w.to_str()) else {
-        out::print(overview(globals.config.as_deref()))?;
+        out::note(overview(globals.config.as_deref()).trim_end());
         return Ok(0);
     };
     if first == "help" {

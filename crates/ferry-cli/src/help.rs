@@ -2,7 +2,7 @@
 
 use clap::{Arg, Command};
 
-use crate::commands::{GROUPS, TABLE};
+use crate::commands::{GROUPS, TABLE, UNLISTED};
 use crate::usage;
 use crate::verb::Spec;
 
@@ -20,7 +20,7 @@ fn width() -> usize {
 pub fn command(prog: &str, path: &str, spec: &Spec) -> String {
     let command = usage::prepare((spec.define)());
     let options = options(&command, prog);
-    let mut out = format!("Usage:  {}\n\n{}\n", usage_line(prog, path, spec), about(&command));
+    let mut out = format!("Usage:  {}\n\n{}\n", usage_line(prog, path, spec), about(&command, prog));
     if spec.paths.len() > 1 {
         let names: Vec<_> = spec.paths.iter().map(|p| format!("{prog} {p}")).collect();
         out.push_str(&format!("\nAliases:\n  {}\n", names.join(", ")));
@@ -50,33 +50,33 @@ pub fn usage_line(prog: &str, path: &str, spec: &Spec) -> String {
 }
 
 /// A command's description.
-fn about(command: &Command) -> String {
+fn about(command: &Command, prog: &str) -> String {
     let text = command.get_long_about().or_else(|| command.get_about());
-    text.map(ToString::to_string).unwrap_or_default()
+    named(&text.map(ToString::to_string).unwrap_or_default(), prog)
+}
+
+/// Texts name the program and the product with placeholders, as both depend on how it was called.
+fn named(text: &str, prog: &str) -> String {
+    text.replace("{prog}", prog).replace("{product}", crate::app::product(prog))
 }
 
 /// First line of a command's description, for lists of commands.
-pub fn summary(spec: &Spec) -> String {
+pub fn summary(spec: &Spec, prog: &str) -> String {
     let command = (spec.define)();
-    command
-        .get_about()
-        .map(ToString::to_string)
-        .unwrap_or_default()
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    named(about.lines().next().unwrap_or_default(), prog)
 }
 
 /// Help of a group such as `container`.
 pub fn group(prog: &str, name: &str) -> String {
     let about = GROUPS.iter().find(|g| g.0 == name).map_or("", |g| g.1);
+    let about = named(about, prog);
     let prefix = format!("{name} ");
     let mut rows: Vec<(String, String)> = Vec::new();
     for spec in TABLE {
         let own = spec.paths.iter().find_map(|p| p.strip_prefix(prefix.as_str()));
         if let Some(own) = own {
-            rows.push((own.to_owned(), summary(spec)));
+            rows.push((own.to_owned(), summary(spec, prog)));
         }
     }
     rows.sort();
@@ -98,20 +98,20 @@ const COMMON: [&str; 12] =
 /// The program's own help.
 pub fn overview(prog: &str, globals: &Command, config_dir: &str) -> String {
     let of = |name: &str| TABLE.iter().find(|s| s.paths.contains(&name));
-    let row = |name: &str| of(name).map(|s| (name.to_owned(), summary(s)));
+    let row = |name: &str| of(name).map(|s| (name.to_owned(), summary(s, prog)));
     let common: Vec<_> = COMMON.iter().filter_map(|n| row(n)).collect();
     let mut others: Vec<(String, String)> = TABLE
         .iter()
         .flat_map(|s| s.paths)
-        .filter(|p| !p.contains(' ') && !COMMON.contains(p))
+        .filter(|p| !p.contains(' ') && !COMMON.contains(p) && !UNLISTED.contains(p))
         .filter_map(|p| row(p))
         .collect();
     others.sort();
-    let groups: Vec<_> = GROUPS.iter().map(|g| (g.0.to_owned(), g.1.to_owned())).collect();
+    let groups: Vec<_> = GROUPS.iter().map(|g| (g.0.to_owned(), named(g.1, prog))).collect();
     let options = options(globals, prog).replace("{config}", config_dir);
     format!(
         "Usage:  {prog} [OPTIONS] COMMAND\n\n{}\n\nCommon Commands:\n{}\nManagement Commands:\n{}\nCommands:\n{}\nGlobal Options:\n{options}\nRun '{prog} COMMAND --help' for more information on a command.\n",
-        about(globals),
+        about(globals, prog),
         listing(&common),
         listing(&groups),
         listing(&others),
@@ -130,7 +130,7 @@ fn options(command: &Command, prog: &str) -> String {
     for (arg, head) in args.iter().zip(&heads) {
         let text =
             arg.get_long_help().or_else(|| arg.get_help()).map(ToString::to_string).unwrap_or_default();
-        let text = text.replace("{prog}", prog);
+        let text = named(&text, prog);
         out.push_str(&format!("{head:indent$}{}\n", wrap(&text, indent, width)));
     }
     out

@@ -39,8 +39,9 @@ pub fn prepare(command: Command) -> Command {
         .args_override_self(true)
         .mut_args(adapt)
         .arg({
-            let help = Arg::new(HELP).long("help").action(ArgAction::SetTrue).hide(true);
-            if has_h { help } else { help.short('h') }
+            // Shown only where `-h` means something else.
+            let help = Arg::new(HELP).long("help").action(ArgAction::SetTrue).help("Print usage");
+            if has_h { help } else { help.short('h').hide(true) }
         })
 }
 

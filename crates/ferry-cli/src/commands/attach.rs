@@ -73,6 +73,12 @@ impl Verb for Attach {
         let resize = format!("{path}/resize");
         let beside = async {
             if tty {
+                // A program redraws its screen when its terminal changes size: a change and back makes it
+                // show itself to who has just attached.
+                if let Some((rows, columns)) = terminal::size() {
+                    let nudge = Request::post(&resize).query("h", (rows + 1).to_string());
+                    let _ = app.done(nudge.query("w", (columns + 1).to_string())).await;
+                }
                 let ended = async { caught.next().await.1 };
                 match future::select(Box::pin(signals::follow_size(app, &resize)), Box::pin(ended)).await {
                     Either::Right((number, _)) => number,

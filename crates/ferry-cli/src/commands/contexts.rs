@@ -95,7 +95,7 @@ impl Verb for List {
             quiet: self.quiet.then_some("Name"),
         };
         out::print(listing.render(self.format.as_deref(), &rows)?)?;
-        if table && !self.quiet {
+        if !self.quiet {
             warn_overridden();
         }
         Ok(0)

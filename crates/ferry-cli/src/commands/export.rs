@@ -58,8 +58,7 @@ impl<'a> Output<'a> {
                 if parent.is_some_and(|p| !p.is_dir()) {
                     let dir = parent.map(|p| p.display().to_string()).unwrap_or_default();
                     return Err(Failure::new(format!(
-                        "{what}: invalid output path: directory {} does not exist",
-                        text::quote(&dir)
+                        "{what}: invalid output path: stat {dir}: no such file or directory"
                     )));
                 }
                 if Path::new(file).is_dir() {

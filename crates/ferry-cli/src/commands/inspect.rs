@@ -121,7 +121,10 @@ impl Verb for Inspect {
                 let known = Kind::parse(text);
                 Some(
                     known
-                        .ok_or_else(|| Failure::new(format!("unknown type: {}", crate::text::quote(text))))?,
+                        .ok_or_else(|| Failure::new(format!(
+                        "unknown type: {}: must be one of \"config\", \"container\", \"image\", \"network\", \"node\", \"plugin\", \"secret\", \"service\", \"task\", \"volume\"",
+                        crate::text::quote(text)
+                    )))?,
                 )
             }
         };

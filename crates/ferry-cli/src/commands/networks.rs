@@ -98,7 +98,7 @@ pub struct Connect {
     #[arg(long, value_name = "strings", value_delimiter = ',')]
     driver_opt: Vec<String>,
     /// Highest gw-priority provides the default gateway. Accepts positive and negative values.
-    #[arg(long, value_name = "int", value_parser = text::parse_int)]
+    #[arg(long, value_name = "int", value_parser = text::parse_int, verbatim_doc_comment)]
     gw_priority: Option<i64>,
     /// IPv4 address (e.g., "172.30.100.104")
     #[arg(long, value_name = "string")]

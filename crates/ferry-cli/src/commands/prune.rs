@@ -13,13 +13,12 @@ use crate::verb::{Arity, Verb};
 use crate::{out, units};
 
 macro_rules! prune_args {
-    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident),* }) => {
+    ($filter_help:literal, $(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident),* }) => {
         $(#[$doc])*
         #[derive(Debug, Args)]
         pub struct $name {
             $($(#[$field_doc])* $field: bool,)*
-            /// Provide filter values (e.g. "until=<timestamp>")
-            #[arg(long, value_name = "filter", value_parser = filter::check)]
+            #[arg(long, value_name = "filter", value_parser = filter::check, help = $filter_help)]
             filter: Vec<String>,
             /// Do not prompt for confirmation
             #[arg(long, short = 'f')]
@@ -31,10 +30,12 @@ macro_rules! prune_args {
 }
 
 prune_args! {
+    "Provide filter values (e.g. \"until=<timestamp>\")",
     /// Remove all stopped containers
     Containers {}
 }
 prune_args! {
+    "Provide filter values (e.g. \"until=<timestamp>\")",
     /// Remove unused images
     Images {
         /// Remove all unused images, not just dangling ones
@@ -43,6 +44,7 @@ prune_args! {
     }
 }
 prune_args! {
+    "Provide filter values (e.g. \"label=<label>\")",
     /// Remove unused local volumes
     Volumes {
         /// Remove all unused volumes, not just anonymous ones
@@ -51,10 +53,12 @@ prune_args! {
     }
 }
 prune_args! {
+    "Provide filter values (e.g. \"until=<timestamp>\")",
     /// Remove all unused networks
     Networks {}
 }
 prune_args! {
+    "Provide filter values (e.g. \"label=<key>=<value>\")",
     /// Remove unused data
     System {
         /// Remove all unused images not just dangling ones
@@ -120,6 +124,17 @@ async fn images(app: &App, all: bool, filters: &[String]) -> Result<Done, Failur
     Ok(done)
 }
 
+/// An engine without a builder has no cache to prune.
+async fn build_cache(app: &App, all: bool, filters: &[String]) -> Result<Done, Failure> {
+    let request =
+        Request::post("/build/prune").flag("all", all).query_opt("filters", &filter::parameter(filters));
+    match app.json(request).await {
+        Ok(answer) => Ok(report(&answer, "CachesDeleted", "Deleted build cache objects:")),
+        Err(e) if matches!(e.status, Some(404 | 501)) => Ok(Done::default()),
+        Err(e) => Err(e),
+    }
+}
+
 fn report(answer: &Value, key: &str, title: &str) -> Done {
     let mut lines: Vec<String> =
         answer[key].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
@@ -149,7 +164,7 @@ impl Verb for Containers {
 
     async fn run(self, app: &App) -> CmdResult {
         if !confirmed(self.force, "This will remove all stopped containers.")? {
-            return Err(Failure::new("container prune has been cancelled"));
+            return Ok(0);
         }
         let done = containers(app, &self.filter).await?;
         show(&done)?;
@@ -169,7 +184,7 @@ impl Verb for Images {
             "This will remove all dangling images."
         };
         if !confirmed(self.force, warning)? {
-            return Err(Failure::new("image prune has been cancelled"));
+            return Ok(0);
         }
         let done = images(app, self.all, &self.filter).await?;
         show(&done)?;
@@ -191,7 +206,7 @@ impl Verb for Volumes {
             "This will remove anonymous local volumes not used by at least one container."
         };
         if !confirmed(self.force, warning)? {
-            return Err(Failure::new("volume prune has been cancelled"));
+            return Ok(0);
         }
         let done = volumes(app, &filters).await?;
         show(&done)?;
@@ -207,7 +222,7 @@ impl Verb for Networks {
     async fn run(self, app: &App) -> CmdResult {
         if !confirmed(self.force, "This will remove all custom networks not used by at least one container.")?
         {
-            return Err(Failure::new("network prune has been cancelled"));
+            return Ok(0);
         }
         show(&networks(app, &self.filter).await?)?;
         Ok(0)
@@ -232,6 +247,7 @@ impl Verb for System {
         } else {
             "  - all dangling images\n"
         });
+        warning.push_str(if self.all { "  - all build cache\n" } else { "  - unused build cache\n" });
         if !self.filter.is_empty() {
             warning.push_str("\n  Items to be pruned will be filtered with:\n");
             for filter in &self.filter {
@@ -239,7 +255,7 @@ impl Verb for System {
             }
         }
         if !confirmed(self.force, &warning)? {
-            return Err(Failure::new("system prune has been cancelled"));
+            return Ok(0);
         }
         let mut reclaimed = 0;
         let pruned = containers(app, &self.filter).await?;
@@ -252,6 +268,9 @@ impl Verb for System {
             reclaimed += pruned.reclaimed;
         }
         let pruned = images(app, self.all, &self.filter).await?;
+        show(&pruned)?;
+        reclaimed += pruned.reclaimed;
+        let pruned = build_cache(app, self.all, &self.filter).await?;
         show(&pruned)?;
         show_total(reclaimed + pruned.reclaimed)
     }

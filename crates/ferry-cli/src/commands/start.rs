@@ -57,7 +57,7 @@ impl Verb for Start {
         if failed.is_empty() {
             return Ok(0);
         }
-        Err(Failure::new(format!("failed to start containers: {}", failed.join(", "))))
+        Err(Failure::new(format!("Error: failed to start containers: {}", failed.join(", "))))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::format::template::{self, Format};
 use crate::verb::{Arity, Verb};
 use crate::{context, out, time};
 
-/// Show the {prog} version information
+/// Show the {product} version information
 #[derive(Debug, Args)]
 pub struct Version {
     #[arg(long, short = 'f', value_name = "string", help = super::INSPECT_FORMAT_HELP)]

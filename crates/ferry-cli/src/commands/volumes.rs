@@ -46,6 +46,7 @@ pub struct Create {
 
 /// Remove one or more volumes. You cannot remove a volume that is in use by a container.
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 pub struct Remove {
     /// Force the removal of one or more volumes
     #[arg(long, short = 'f')]

@@ -204,7 +204,7 @@ pub fn tmpfs(values: &[String]) -> Map<String, Value> {
 /// `-v` values apart: binds and named volumes for `HostConfig.Binds`, bare paths for `Config.Volumes`.
 ///
 /// # Errors
-/// When a value is empty or names the root.
+/// When a value is empty; everything else is the engine's to judge.
 pub fn volumes(values: &[String]) -> Result<(Vec<String>, Map<String, Value>), String> {
     let mut binds = Vec::new();
     let mut anonymous = Map::new();
@@ -216,10 +216,6 @@ pub fn volumes(values: &[String]) -> Result<(Vec<String>, Map<String, Value>), S
             }
             Some((source, rest)) if source.starts_with('.') => {
                 binds.push(format!("{}:{rest}", absolute(source)));
-            }
-            Some(("", _)) => return Err(format!("invalid spec: {value}: empty section between colons")),
-            Some(_) if value.ends_with(':') => {
-                return Err(format!("invalid spec: {value}: empty section between colons"));
             }
             Some(_) => binds.push(value.clone()),
         }
@@ -278,6 +274,6 @@ mod tests {
         assert_eq!(binds[0], "name:/x:ro");
         assert!(binds[1].starts_with('/') && binds[1].ends_with("/y:/y") && !binds[1].contains("rel"));
         assert!(anonymous.contains_key("/data"));
-        assert!(volumes(&[":/x".to_owned()]).is_err());
+        assert!(volumes(&[String::new()]).is_err());
     }
 }
