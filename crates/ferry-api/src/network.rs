@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::json::{List, Map, Time, embed, is_empty_list, is_empty_map, is_zero};
+use crate::json::{Empty, List, Map, Time, embed, is_empty_list, is_empty_map, is_zero};
 
 /// Published ports by `port/protocol`; null where a port is exposed only.
 pub type PortMap = Map<List<PortBinding>>;
@@ -147,8 +147,6 @@ pub struct LegacyNetworkSettings {
     /// Of the endpoint.
     pub mac_address: String,
 }
-
-use crate::json::Empty;
 
 /// A network, as listed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

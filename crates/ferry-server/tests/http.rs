@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use ferry_engine::{Engine, EngineConfig};
@@ -112,7 +112,7 @@ fn the_api_of_an_empty_engine() {
     runtime.shutdown_timeout(Duration::from_secs(5));
 }
 
-fn versions(socket: &PathBuf) {
+fn versions(socket: &Path) {
     let ping = request(socket, "GET", "/_ping", None);
     assert_eq!((ping.status, ping.body.as_str()), (200, "OK"));
     for header in ["api-version: 1.55", "ostype: linux", "docker-experimental: false", "server: ferry/"] {
@@ -129,7 +129,7 @@ fn versions(socket: &PathBuf) {
     assert_eq!(request(socket, "GET", "/v1.50/info", None).json().get("BridgeNfIptables"), None);
 }
 
-fn errors(socket: &PathBuf) {
+fn errors(socket: &Path) {
     let refused = |method: &str, path: &str, body: Option<&str>| {
         let answer = request(socket, method, path, body);
         (answer.status, answer.message())
@@ -160,7 +160,7 @@ fn errors(socket: &PathBuf) {
     assert_eq!(message, "cannot kill container: x: No such container: x");
 }
 
-fn lists(socket: &PathBuf) {
+fn lists(socket: &Path) {
     for path in ["/containers/json?all=1", "/images/json", "/plugins"] {
         assert_eq!(request(socket, "GET", path, None).body, "[]\n", "{path}");
     }
@@ -173,7 +173,7 @@ fn lists(socket: &PathBuf) {
     assert_eq!(request(socket, "POST", "/containers/prune", None).json()["ContainersDeleted"], Value::Null);
 }
 
-fn volumes(socket: &PathBuf) {
+fn volumes(socket: &Path) {
     let made = request(socket, "POST", "/volumes/create", Some(r#"{"name":"data","LABELS":{"a":"b"}}"#));
     assert_eq!(
         (made.status, &made.json()["Name"], &made.json()["Labels"]["a"]),
