@@ -170,7 +170,7 @@ impl Container {
     }
 
     /// Kills and reaps init and removes the group.
-    fn undo(&mut self) {
+    pub(crate) fn undo(&mut self) {
         kill_and_reap(self.pid, self.pidfd.as_fd());
         // The first error is the one to report, and it is on its way already.
         drop(self.cgroup.kill_all());

@@ -22,6 +22,7 @@ mod exec;
 mod hooks;
 mod init;
 mod mounts;
+pub mod oci;
 mod options;
 mod overlay;
 mod plan;

@@ -10,3 +10,4 @@ pub mod socket;
 pub mod spawn;
 pub mod supervisor;
 pub mod bpf;
+pub mod signals;
