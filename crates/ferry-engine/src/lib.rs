@@ -36,6 +36,7 @@ pub use config::EngineConfig;
 pub use container::attach::Attachment;
 pub use error::{EngineError, Result};
 pub use exec::ExecAttachment;
+pub use ferry_registry_client::ProxyOptions;
 pub use system::VERSION;
 
 use std::sync::Arc;

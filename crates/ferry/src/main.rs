@@ -5,8 +5,21 @@
 
 #![forbid(unsafe_code)]
 
+mod daemon;
+
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ferry_cli::main(std::env::args_os())
+    let mut args = std::env::args_os();
+    let program = args.next().unwrap_or_default();
+    let name = Path::new(&program).file_name().unwrap_or_default();
+    if name == "dockerd" || name == "ferryd" {
+        return daemon::run(args);
+    }
+    let mut rest = args;
+    match rest.next() {
+        Some(first) if first == "daemon" => daemon::run(rest),
+        _ => ferry_cli::main(std::env::args_os()),
+    }
 }
