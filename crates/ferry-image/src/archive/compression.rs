@@ -59,11 +59,14 @@ impl Compression {
     }
 }
 
+/// A stream with its first bytes put back in front.
+pub type Peeked<R> = Chain<Cursor<Vec<u8>>, R>;
+
 /// Reads up to [`MAGIC_MAX`] bytes and gives them back in front of the rest.
 ///
 /// # Errors
 /// When the source fails.
-pub fn peek<R: Read>(mut source: R) -> io::Result<(Compression, Chain<Cursor<Vec<u8>>, R>)> {
+pub fn peek<R: Read>(mut source: R) -> io::Result<(Compression, Peeked<R>)> {
     let mut start = vec![0_u8; MAGIC_MAX];
     let mut have = 0;
     while have < MAGIC_MAX {

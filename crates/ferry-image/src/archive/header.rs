@@ -48,13 +48,16 @@ pub struct Entry {
     pub sparse: Option<Sparse>,
 }
 
+/// Offset and length of each piece of data of a sparse file.
+pub type Pieces = Vec<(u64, u64)>;
+
 /// Data map of a sparse file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sparse {
     /// Size of the file, bytes.
     pub size: u64,
     /// Offset and length of each piece of data.
-    pub pieces: Vec<(u64, u64)>,
+    pub pieces: Pieces,
 }
 
 impl Entry {
@@ -148,14 +151,14 @@ impl<'a> Header<'a> {
 
     /// The part of a GNU sparse map that the header itself holds: pieces, whether more blocks of the
     /// map follow, and the file's full size.
-    pub fn gnu_sparse(&self) -> Option<(Vec<(u64, u64)>, bool, u64)> {
+    pub fn gnu_sparse(&self) -> Option<(Pieces, bool, u64)> {
         let size = u64::try_from(number(&self.0[483..495])?).ok()?;
         Some((sparse_pieces(&self.0[386..482])?, self.0[482] != 0, size))
     }
 }
 
 /// Pieces of one GNU sparse map array: 24 bytes each, ended by an empty field.
-pub(super) fn sparse_pieces(bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
+pub(super) fn sparse_pieces(bytes: &[u8]) -> Option<Pieces> {
     let mut pieces = Vec::new();
     for piece in bytes.chunks_exact(24) {
         if piece[0] == 0 {

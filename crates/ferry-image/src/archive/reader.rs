@@ -332,9 +332,8 @@ impl<R: BufRead, S: RawSink> TarReader<R, S> {
         let mut text: Vec<u8> = Vec::new();
         let mut numbers = Vec::new();
         loop {
-            let complete = numbers
-                .first()
-                .is_some_and(|count: &u64| numbers.len() as u64 - 1 >= count.saturating_mul(2));
+            let complete =
+                numbers.first().is_some_and(|count: &u64| numbers.len() as u64 > count.saturating_mul(2));
             if complete {
                 break;
             }
