@@ -228,10 +228,23 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     match execute(&cli) {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
         Err(error) => {
-            report(&cli, &format!("{error:#}"));
+            report(&cli, &message(&error));
             if matches!(cli.command, Command::Exec(_)) { ExitCode::from(255) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// The chain of causes, without those a message above repeats already.
+fn message(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
+        if text.is_empty() {
+            cause
+        } else if text.contains(&cause) {
+            text
+        } else {
+            format!("{text}: {cause}")
+        }
+    })
 }
 
 /// On stderr for people, in the log file for the calling engine, which reads its last line.

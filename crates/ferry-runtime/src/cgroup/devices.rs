@@ -301,4 +301,41 @@ mod tests {
         );
         assert!(!allowed(&policy, 'c', "r", 9, 9));
     }
+
+    /// The kernel's verifier and the program's effect, where a v2 hierarchy is mounted and one is root.
+    #[test]
+    fn the_kernel_takes_the_program() {
+        let Some(mount) = crate::cgroup::layout::Layout::host().ok().and_then(|l| l.v2.clone()) else {
+            return;
+        };
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = mount.join(format!("ferry-device-test-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let open_in_group = |device: &str| {
+            let script = format!("echo 0 >{}/cgroup.procs && : <{device}", dir.display());
+            std::process::Command::new("sh")
+                .args(["-c", &script])
+                .stderr(std::process::Stdio::null())
+                .status()
+                .unwrap()
+                .success()
+        };
+        let parse = |json: &str| serde_json::from_str::<Vec<LinuxDeviceCgroup>>(json).unwrap();
+        assert!(open_in_group("/dev/kmsg"));
+        let results: Vec<bool> = [
+            r#"[{"allow":false,"access":"rwm"}]"#,
+            r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":11,"access":"r"}]"#,
+            r#"[{"allow":true,"access":"rwm"},{"allow":false,"type":"c","major":1,"minor":3,"access":"r"}]"#,
+        ]
+        .into_iter()
+        .flat_map(|rules| {
+            apply_v2(&dir, &parse(rules)).unwrap();
+            [open_in_group("/dev/kmsg"), open_in_group("/dev/null")]
+        })
+        .collect();
+        std::fs::remove_dir(&dir).unwrap();
+        assert_eq!(results, [false, true, true, true, true, false]);
+    }
 }

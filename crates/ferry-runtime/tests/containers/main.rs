@@ -4,6 +4,7 @@
 mod exec;
 mod isolation;
 mod limits;
+mod oci;
 mod rootfs;
 mod support;
 
@@ -13,7 +14,7 @@ fn main() -> std::process::ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let ready = rustix::process::geteuid().is_root() && std::path::Path::new("/bin/busybox").exists();
-    let all: [&[(&str, fn())]; 4] = [isolation::TESTS, limits::TESTS, rootfs::TESTS, exec::TESTS];
+    let all = [isolation::TESTS, limits::TESTS, rootfs::TESTS, exec::TESTS, oci::TESTS];
     let trials = all
         .into_iter()
         .flatten()
