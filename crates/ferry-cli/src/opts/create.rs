@@ -135,8 +135,8 @@ fn host_config(flags: &ContainerFlags) -> Result<HostParts, String> {
     host.set_opt("VolumeDriver", flags.volume_driver.as_deref());
     host.set("VolumesFrom", flags.volumes_from.clone());
     host.set("Annotations", mount::pairs(&flags.annotation, "invalid annotation {}: must be key=value")?);
-    host.set("CapAdd", flags.cap_add.clone());
-    host.set("CapDrop", flags.cap_drop.clone());
+    host.set("CapAdd", values::capabilities(&flags.cap_add));
+    host.set("CapDrop", values::capabilities(&flags.cap_drop));
     host.set("Dns", flags.dns.clone());
     host.set("DnsOptions", flags.dns_option.clone());
     host.set("DnsSearch", flags.dns_search.clone());

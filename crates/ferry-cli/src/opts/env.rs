@@ -2,8 +2,8 @@
 
 use crate::text;
 
-/// Variables of `--env-file`s, then of `-e`s. A name without a value takes the client's own one, or is
-/// left out when the client has none.
+/// Variables of `--env-file`s, then of `-e`s. A name without a value takes the client's own one; when
+/// the client has none, a file's line is left out and a flag's name is sent bare.
 ///
 /// # Errors
 /// When a file cannot be read or a line is malformed.
@@ -22,7 +22,9 @@ pub fn variables(files: &[String], flags: &[String]) -> Result<Vec<String>, Stri
         }
     }
     for flag in flags {
-        if flag.contains('=') { all.push(flag.clone()) } else { all.extend(from_environment(flag)) }
+        // A bare name the client does not have either asks for the image's variable to be removed.
+        let own = if flag.contains('=') { None } else { from_environment(flag) };
+        all.push(own.unwrap_or_else(|| flag.clone()));
     }
     Ok(all)
 }
@@ -101,8 +103,8 @@ mod tests {
         let file = path.to_string_lossy().into_owned();
         let got = variables(&[file], &["C=3".to_owned(), "FERRY_TEST_UNSET_NAME".to_owned()]).unwrap();
         assert_eq!(got[..2], ["A=1 2", "B="]);
-        assert_eq!(got.last().unwrap(), "C=3");
-        assert!(!got.iter().any(|v| v.starts_with("FERRY_TEST")));
+        assert_eq!(got[got.len() - 2..], ["C=3", "FERRY_TEST_UNSET_NAME"]);
+        assert_eq!(got.iter().filter(|v| v.starts_with("FERRY_TEST")).count(), 1);
     }
 
     #[test]

@@ -267,7 +267,7 @@ pub struct ContainerFlags {
     #[arg(long, value_name = "list")]
     pub storage_opt: Vec<String>,
     /// Sysctl options (default map[])
-    #[arg(long, value_name = "map")]
+    #[arg(long, value_name = "map", value_parser = values::sysctl)]
     pub sysctl: Vec<String>,
     /// Mount a tmpfs directory
     #[arg(long, value_name = "list")]

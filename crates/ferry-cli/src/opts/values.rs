@@ -160,6 +160,39 @@ pub fn extra_host(text: &str) -> Result<String, String> {
     Ok(format!("{name}:{ip}"))
 }
 
+/// Capabilities by their full names; `ALL` stays.
+pub fn capabilities(names: &[String]) -> Vec<String> {
+    let full = |name: &String| {
+        let upper = name.trim().to_ascii_uppercase();
+        if upper == "ALL" || upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") }
+    };
+    let mut all: Vec<String> = names.iter().map(full).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// Checks a `--sysctl`: only what belongs to a container's own namespaces may be set.
+///
+/// # Errors
+/// Docker's text for any other.
+pub fn sysctl(text: &str) -> Result<String, String> {
+    const NAMES: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    let allowed = text.split_once('=').is_some_and(|(name, _)| {
+        NAMES.contains(&name) || name.starts_with("net.") || name.starts_with("fs.mqueue.")
+    });
+    if allowed { Ok(text.to_owned()) } else { Err(format!("sysctl '{text}' is not allowed")) }
+}
+
 /// An IP address.
 ///
 /// # Errors
@@ -247,6 +280,15 @@ mod tests {
         assert_eq!(detach_keys("").unwrap(), [16, 17]);
         assert_eq!(detach_keys("ctrl-a,x,ctrl-[").unwrap(), [1, b'x', 27]);
         assert!(detach_keys("ctrl-pq").is_err());
+    }
+
+    #[test]
+    fn names_of_privileges() {
+        let caps = ["net_admin", "CAP_CHOWN", "all", "NET_ADMIN"].map(str::to_owned);
+        assert_eq!(capabilities(&caps), ["ALL", "CAP_CHOWN", "CAP_NET_ADMIN"]);
+        assert!(sysctl("net.ipv4.ip_forward=1").is_ok());
+        assert_eq!(sysctl("a.b=c").unwrap_err(), "sysctl 'a.b=c' is not allowed");
+        assert!(sysctl("kernel.sem").is_err());
     }
 
     #[test]
