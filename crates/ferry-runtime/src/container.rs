@@ -79,14 +79,10 @@ pub(crate) fn create_with(req: CreateRequest<'_>, extras: &Extras) -> Result<Con
     let resources = linux.and_then(|l| l.resources().as_ref());
     let (ours, theirs) = Channel::pair()?;
 
-    // On v2 the process is born in its group. On v1 groups are made while it already mounts its
-    // root file system; it waits for them before it needs them.
-    let group_fd = if cgroup.is_v2() {
-        cgroup.make()?;
-        cgroup.dir_fd()?
-    } else {
-        None
-    };
+    // The process is born in its v2 group. v1 groups are made while it already mounts its root file
+    // system; it enters them itself once they are there.
+    cgroup.make_unified()?;
+    let group_fd = cgroup.dir_fd()?;
     let cloned = {
         let _entered = plan.join_pid.as_ref().map(PidNamespace::enter).transpose()?;
         clone(plan.clone_flags, group_fd.as_ref().map(AsFd::as_fd))
@@ -109,7 +105,7 @@ pub(crate) fn create_with(req: CreateRequest<'_>, extras: &Extras) -> Result<Con
     drop(theirs);
     let mut container =
         Container { pid, pidfd, console: None, cgroup, channel: Some(ours), hooks: plan.hooks.clone() };
-    match container.accompany(&plan, resources, group_fd.is_some()) {
+    match container.accompany(&plan, resources) {
         Ok(()) => Ok(container),
         Err(error) => {
             container.undo();
@@ -120,24 +116,14 @@ pub(crate) fn create_with(req: CreateRequest<'_>, extras: &Extras) -> Result<Con
 
 impl Container {
     /// The caller's part while init sets itself up.
-    fn accompany(
-        &mut self,
-        plan: &Plan,
-        resources: Option<&LinuxResources>,
-        in_group: bool,
-    ) -> Result<(), Error> {
+    fn accompany(&mut self, plan: &Plan, resources: Option<&LinuxResources>) -> Result<(), Error> {
         let channel = self.channel()?;
         if let Some(score) = plan.process.oom_score_adj {
             set_oom_score_adj(self.pid, score)?;
         }
-        if !in_group {
-            self.cgroup.make()?;
-        }
+        self.cgroup.make_v1()?;
         if let Some(resources) = resources {
             self.cgroup.apply(resources)?;
-        }
-        if !in_group {
-            self.cgroup.add(self.pid)?;
         }
         // A child that failed meanwhile has closed its end; its report is waiting to be read.
         drop(channel.send(&Message::Grouped, &[]));

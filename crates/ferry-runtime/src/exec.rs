@@ -54,7 +54,7 @@ pub(crate) fn exec_with(req: ExecRequest<'_>, extras: &Extras) -> Result<ExecPro
     let plan = ProcessPlan::new(req.process, req.spec)?;
     let namespaces = namespaces_of(req.spec);
     let (ours, theirs) = Channel::pair()?;
-    let group_fd = if req.cgroup.is_v2() { req.cgroup.dir_fd()? } else { None };
+    let group_fd = req.cgroup.dir_fd()?;
     let cloned = {
         let _entered = PidNamespace::enter_of(req.pidfd)?;
         clone(0, group_fd.as_ref().map(AsFd::as_fd))
@@ -64,7 +64,7 @@ pub(crate) fn exec_with(req: ExecRequest<'_>, extras: &Extras) -> Result<ExecPro
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
-    match accompany(&req, &plan, pid, &ours, group_fd.is_some()) {
+    match accompany(&plan, pid, &ours) {
         Ok(console) => Ok(ExecProcess { pid, pidfd, console }),
         Err(error) => {
             kill_and_reap(pid, pidfd.as_fd());
@@ -73,16 +73,7 @@ pub(crate) fn exec_with(req: ExecRequest<'_>, extras: &Extras) -> Result<ExecPro
     }
 }
 
-fn accompany(
-    req: &ExecRequest<'_>,
-    plan: &ProcessPlan,
-    pid: i32,
-    channel: &Channel,
-    in_group: bool,
-) -> Result<Option<OwnedFd>, Error> {
-    if !in_group {
-        req.cgroup.add(pid)?;
-    }
+fn accompany(plan: &ProcessPlan, pid: i32, channel: &Channel) -> Result<Option<OwnedFd>, Error> {
     if let Some(score) = plan.oom_score_adj {
         set_oom_score_adj(pid, score)?;
     }
@@ -101,6 +92,7 @@ fn run_exec(
 ) -> ! {
     let joined = || {
         prologue(plan, &req.container_pid.to_string())?;
+        req.cgroup.enter_v1()?;
         move_into_thread_name_spaces(req.pidfd, namespaces)
             .at(Stage::Namespaces, || "join the container's namespaces".to_owned())?;
         rustix::process::umask(Mode::empty());

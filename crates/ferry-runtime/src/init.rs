@@ -75,7 +75,7 @@ fn build(context: &InitContext<'_>) -> Result<Option<Console>, Error> {
     let mut grouped = false;
     for mount in &plan.mounts {
         if matches!(mount.kind, MountKind::Cgroup) && !grouped {
-            enter_cgroup(plan, channel)?;
+            enter_cgroup(plan, cgroup, channel)?;
             grouped = true;
         }
         mounts::make(root.as_fd(), mount, cgroup, plan.new_cgroupns)?;
@@ -98,7 +98,7 @@ fn build(context: &InitContext<'_>) -> Result<Option<Console>, Error> {
         Stdio::Inherit | Stdio::Fds { .. } => None,
     };
     if !grouped {
-        enter_cgroup(plan, channel)?;
+        enter_cgroup(plan, cgroup, channel)?;
     }
     if let Some(hooks) = &plan.hooks {
         if hooks.has_create_runtime() {
@@ -154,10 +154,11 @@ fn join(fd: BorrowedFd<'_>, kind: u64) -> Result<(), Error> {
     move_into_link_name_space(fd, Some(kind)).at(Stage::Namespaces, || format!("join the {kind:?} namespace"))
 }
 
-/// Waits until the caller has put this process into its control group, which then is the root of
-/// its control group namespace.
-fn enter_cgroup(plan: &Plan, channel: &Channel) -> Result<(), Error> {
+/// Waits until the caller has made the control group and enters it; it then is the root of this
+/// process' control group namespace.
+fn enter_cgroup(plan: &Plan, cgroup: &Cgroup, channel: &Channel) -> Result<(), Error> {
     channel.expect(|m| matches!(m, Message::Grouped))?;
+    cgroup.enter_v1()?;
     if plan.new_cgroupns {
         sys::unshare(sys::CLONE_NEWCGROUP).at(Stage::Namespaces, || "new cgroup namespace".to_owned())?;
     }

@@ -38,8 +38,6 @@ pub(crate) fn clone_tree(dir: BorrowedFd<'_>, path: &Path, recursive: bool) -> R
 /// An empty read-only directory that is its own file system, detached.
 pub(crate) fn empty_dir() -> Result<OwnedFd, Errno> {
     let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(fs.as_fd(), "nr_blocks", "1")?;
-    fsconfig_set_string(fs.as_fd(), "nr_inodes", "1")?;
     fsconfig_create(fs.as_fd())?;
     fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
 }
@@ -153,7 +151,7 @@ fn after_attach(tree: BorrowedFd<'_>, _root: BorrowedFd<'_>, plan: &MountPlan) -
 
 /// A path that names what `fd` refers to, for calls that take no descriptor. Before pivot_root only,
 /// where /proc is the host's.
-fn proc_path(fd: BorrowedFd<'_>) -> String {
+pub(crate) fn proc_path(fd: BorrowedFd<'_>) -> String {
     use std::os::fd::AsRawFd;
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
