@@ -9,6 +9,9 @@ use crate::verb::Spec;
 /// Columns to wrap at: the terminal's width, or 80.
 fn width() -> usize {
     use std::os::fd::AsFd as _;
+    if cfg!(test) {
+        return 80;
+    }
     rustix::termios::tcgetwinsize(std::io::stdin().as_fd())
         .ok()
         .map(|size| usize::from(size.ws_col))
@@ -179,4 +182,32 @@ fn wrap(text: &str, indent: usize, width: usize) -> String {
     }
     let body = lines.iter().map(|l| l.replace('\n', &pad)).collect::<Vec<_>>().join(&pad);
     if lead { format!("{pad}{body}") } else { body }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Layout and texts people and scripts know: the snapshots were compared with Docker's own output.
+    #[test]
+    fn main_commands() {
+        for path in ["run", "ps", "exec", "cp", "images", "container inspect"] {
+            let spec = TABLE.iter().find(|s| s.paths.contains(&path)).expect(path);
+            insta::assert_snapshot!(path.replace(' ', "_"), command("docker", path, spec));
+        }
+        insta::assert_snapshot!("container", group("docker", "container"));
+    }
+
+    #[test]
+    fn own_name_is_used() {
+        let spec = TABLE.iter().find(|s| s.paths.contains(&"version")).expect("version");
+        assert!(command("ferry", "version", spec).contains("Show the Ferry version information"));
+        assert!(group("ferry", "system").starts_with("Usage:  ferry system COMMAND\n\nManage Ferry\n"));
+    }
+
+    #[test]
+    fn narrow_terminals_still_show_everything() {
+        assert_eq!(wrap("one two three", 30, 45), "\n                one two three");
+        assert_eq!(wrap("a b", 4, 79), "a b");
+    }
 }

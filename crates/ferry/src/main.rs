@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod daemon;
+mod oci;
+mod oci;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,6 +22,8 @@ fn main() -> ExitCode {
     let mut rest = args;
     match rest.next() {
         Some(first) if first == "daemon" => daemon::run(rest),
+        Some(first) if first == "oci" => oci::run(std::iter::once(program).chain(rest)),
+        Some(first) if first == "oci" => oci::run(std::iter::once(first).chain(rest)),
         _ => ferry_cli::main(std::env::args_os()),
     }
 }
