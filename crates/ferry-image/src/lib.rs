@@ -9,6 +9,7 @@
 //! root/layers/<short>/recipe    what is needed to rebuild the layer's tar bit for bit
 //! root/partial/<hex>            interrupted downloads
 //! root/tmp/                     ingests in progress; emptied on open
+//! root/trash/                   what is being deleted
 //! ```
 
 #![forbid(unsafe_code)]

@@ -228,3 +228,30 @@ fn a_failing_reader_leaves_nothing() {
     assert!(bench.store.list().is_empty());
     bench.assert_tidy();
 }
+
+#[test]
+fn a_full_disk_leaves_nothing() {
+    use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+    struct Small(tempfile::TempDir);
+    impl Drop for Small {
+        fn drop(&mut self) {
+            unmount(self.0.path(), UnmountFlags::DETACH).unwrap();
+        }
+    }
+    let small = Small(tempfile::tempdir().unwrap());
+    mount("tmpfs", small.0.path(), "tmpfs", MountFlags::empty(), c"size=8m").unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let database = std::sync::Arc::new(redb::Database::create(elsewhere.path().join("db")).unwrap());
+    let store = ferry_image::ImageStore::open(small.0.path(), database).unwrap();
+    let import = |size: usize| {
+        let tar = Tar::new().file("big", &vec![1; size]).done();
+        store.import_rootfs(&mut &tar[..], Default::default())
+    };
+    let error = import(12 << 20).unwrap_err();
+    assert_eq!(ferry_types::Classify::kind(&error), ferry_types::ErrorKind::System);
+    assert!(error.to_string().contains("No space left on device"), "{error}");
+    assert!(store.list().is_empty());
+    assert!(names(&small.0.path().join("tmp")).is_empty());
+    // The space is free again.
+    import(6 << 20).unwrap();
+}

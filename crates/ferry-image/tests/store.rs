@@ -156,3 +156,20 @@ fn commit_shares_layers_and_prunes_parents() {
     assert!(bench.store.list().is_empty());
     bench.assert_tidy();
 }
+
+#[test]
+fn a_crash_leaves_nothing_for_long() {
+    let bench = Bench::new();
+    let id = bench.import(&Tar::new().file("a", b"a").done(), Some("x")).unwrap();
+    // An ingest and a layer that never got into the metadata.
+    std::fs::create_dir_all(bench.root().join("tmp/7/diff/d")).unwrap();
+    std::fs::create_dir_all(bench.root().join("layers/zz/diff/d")).unwrap();
+    let bench = bench.reopen();
+    bench.assert_tidy();
+    assert_eq!(read(bench.top(&id).join("a")), "a");
+    let started = std::time::Instant::now();
+    while !common::names(&bench.root().join("trash")).is_empty() {
+        assert!(started.elapsed().as_secs() < 30, "trash is emptied");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}

@@ -10,6 +10,7 @@ mod register;
 mod remove;
 mod save;
 mod snapshot;
+mod trash;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ pub use partial::Partial;
 use records::Change;
 pub use register::{LayerLease, LayerSource, Registration, chain_ids};
 use snapshot::Snapshot;
+use trash::Trash;
 
 /// All images of one data root. Readers never wait for writers.
 #[derive(Debug)]
@@ -35,6 +37,7 @@ pub struct ImageStore {
     root: PathBuf,
     database: Arc<redb::Database>,
     content: Content,
+    trash: Trash,
     snapshot: RwLock<Arc<Snapshot>>,
     /// Held by whoever changes metadata.
     writer: Mutex<Writer>,
@@ -72,8 +75,9 @@ impl ImageStore {
         make(root.to_owned())?;
         let root = std::fs::canonicalize(root).map_err(io_error("resolve", root))?;
         let tmp = root.join("tmp");
+        let trash = Trash::open(&root).map_err(io_error("open trash of", &root))?;
         if tmp.exists() {
-            std::fs::remove_dir_all(&tmp).map_err(io_error("empty", &tmp))?;
+            trash.take(&tmp).map_err(io_error("empty", &tmp))?;
         }
         let layers = make(root.join("layers"))?;
         make(root.join("partial"))?;
@@ -126,11 +130,12 @@ impl ImageStore {
         for id in snapshot.images.keys().cloned().collect::<Vec<_>>() {
             snapshot.reindex(&id);
         }
-        let next_layer = sweep_layers(&layers, &snapshot)?;
+        let next_layer = sweep_layers(&layers, &snapshot, &trash)?;
         Ok(Self {
             root,
             database,
             content,
+            trash,
             snapshot: RwLock::new(Arc::new(snapshot)),
             writer: Mutex::new(Writer { next_layer }),
             leases: Mutex::default(),
@@ -280,7 +285,7 @@ fn set_mode_0755(path: &Path) -> std::io::Result<()> {
 
 /// Removes layer directories that the metadata does not know (a crash between the rename and the
 /// commit); gives the number of the next new one.
-fn sweep_layers(layers: &Path, snapshot: &Snapshot) -> Result<u64> {
+fn sweep_layers(layers: &Path, snapshot: &Snapshot, trash: &Trash) -> Result<u64> {
     let known: std::collections::HashSet<&str> = snapshot.layers.values().map(|l| l.short.as_str()).collect();
     let mut next = 0;
     for entry in std::fs::read_dir(layers).map_err(io_error("read directory", layers))? {
@@ -290,7 +295,7 @@ fn sweep_layers(layers: &Path, snapshot: &Snapshot) -> Result<u64> {
         if known.contains(name.as_ref()) {
             next = next.max(u64::from_str_radix(&name, 36).map_or(0, |n| n + 1));
         } else {
-            std::fs::remove_dir_all(entry.path()).map_err(io_error("remove", entry.path()))?;
+            trash.take(&entry.path()).map_err(io_error("remove", entry.path()))?;
         }
     }
     Ok(next)

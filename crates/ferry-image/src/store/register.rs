@@ -190,7 +190,7 @@ impl ImageStore {
             Err(error) => {
                 for path in added {
                     // What cannot be removed now is unknown to the metadata and goes on the next open.
-                    std::fs::remove_dir_all(path).ok();
+                    self.trash.take(&path).ok();
                 }
                 Err(error)
             }

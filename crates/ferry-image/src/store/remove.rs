@@ -11,7 +11,6 @@ use super::snapshot::Snapshot;
 use super::{ImageStore, lock};
 use crate::error::{DeleteConflict, ImageError, Result};
 use crate::image::{ImageId, InUse, Removed};
-use crate::layer::ingest::Stage;
 use crate::options::RemoveOptions;
 
 /// A removal being worked out on a clone of the metadata.
@@ -98,9 +97,7 @@ impl ImageStore {
     /// The metadata has forgotten these directories; what fails here is retried by the next open.
     fn free(&self, paths: Vec<PathBuf>) {
         for path in paths {
-            let Ok(stage) = Stage::create(&self.tmp()) else { continue };
-            // Out of sight at once; the contents go with the stage.
-            if let Err(error) = std::fs::rename(&path, stage.path().join("layer")) {
+            if let Err(error) = self.trash.take(&path) {
                 tracing::warn!(path = %path.display(), %error, "removed layer stays behind");
             }
         }
