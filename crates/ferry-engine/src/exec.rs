@@ -173,8 +173,18 @@ impl Engine {
     }
 
     /// `GET /exec/{id}/json`.
-    pub fn exec_inspect(&self, id: &str) -> Result<ExecInspect> {
-        let (id, instance) = self.inner.execs.get(id)?;
+    pub async fn exec_inspect(&self, id: &str) -> Result<ExecInspect> {
+        let (id, mut instance) = self.inner.execs.get(id)?;
+        if matches!(instance.state, ExecState::Running { .. }) {
+            // A client asks as soon as its stream has ended, which may be before the end of the process was heard of here. The
+            // shim answers after it has told everything it knows.
+            if let Ok(handle) = self.inner.containers.find(instance.container.as_str())
+                && let Some(shim) = &handle.snapshot().shim
+            {
+                let _ = shim.call(ShimRequest::State, &[]).await;
+            }
+            instance = self.inner.execs.get(id.as_str())?.1;
+        }
         let request = &instance.request;
         Ok(ExecInspect {
             id: id.to_string(),
@@ -238,7 +248,10 @@ impl ExecAttachment {
             match table.get_mut(&self.id) {
                 Some(exec) if exec.state == ExecState::Created => exec.state = ExecState::Starting,
                 Some(_) => {
-                    return Err(EngineError::Conflict(format!("exec command {} is already running", self.id)));
+                    return Err(EngineError::Conflict(format!(
+                        "exec command {} is already running",
+                        self.id
+                    )));
                 }
                 None => return Err(EngineError::NoSuchExec(self.id.to_string())),
             }

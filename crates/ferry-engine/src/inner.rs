@@ -32,7 +32,7 @@ pub(crate) struct Inner {
     pub shims: Arc<ShimPool>,
     pub volumes: VolumeStore,
     pub events: EventBus,
-    pub execs: ExecTable,
+    pub execs: Arc<ExecTable>,
     pub seccomp: SeccompCache,
     pub containers: Index,
     /// Identifies the engine in `info`, stable over restarts.

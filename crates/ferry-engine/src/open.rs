@@ -93,7 +93,7 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
         shims,
         volumes,
         events: crate::events::EventBus::default(),
-        execs: crate::exec::ExecTable::default(),
+        execs: Arc::default(),
         seccomp: crate::spec::SeccompCache::default(),
         containers: crate::inner::Index::default(),
         engine_id,

@@ -122,7 +122,7 @@ async fn dispatch(route: Route, call: Call) -> Reply {
         Route::ExecCreate(id) => exec::create(call, &id).await,
         Route::ExecStart(id) => exec::start(call, &id).await,
         Route::ExecResize(id) => exec::resize(&call, &id).await,
-        Route::ExecInspect(id) => exec::inspect(&call, &id),
+        Route::ExecInspect(id) => exec::inspect(&call, &id).await,
         Route::ImageList => image::list(&call),
         Route::ImageCreate => image::create(call).await,
         Route::ImageInspect(name) => image::inspect(&call, &name),

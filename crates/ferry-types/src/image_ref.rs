@@ -202,9 +202,8 @@ fn split_domain(name: &str) -> (&str, &str) {
     let Some((first, rest)) = name.split_once('/') else {
         return (DEFAULT_DOMAIN, name);
     };
-    let is_registry = first.contains(['.', ':'])
-        || first == "localhost"
-        || first.bytes().any(|b| b.is_ascii_uppercase());
+    let is_registry =
+        first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|b| b.is_ascii_uppercase());
     match (is_registry, first) {
         (true, "index.docker.io") => (DEFAULT_DOMAIN, rest),
         (true, _) => (first, rest),
@@ -217,8 +216,7 @@ fn is_domain(domain: &str) -> bool {
     if let Some(rest) = domain.strip_prefix('[') {
         let Some((address, port)) = rest.split_once(']') else { return false };
         let port_ok = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
-        let address_ok = !address.is_empty()
-            && address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
+        let address_ok = !address.is_empty() && address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
         return address_ok && port_ok;
     }
     let host = match domain.split_once(':') {
@@ -257,8 +255,7 @@ fn is_path_component(component: &str) -> bool {
         }
         let after_separator = after_word.trim_start_matches(|c: char| !alnum(c));
         let separator = &after_word[..after_word.len() - after_separator.len()];
-        let separator_ok =
-            matches!(separator, "." | "_" | "__") || separator.bytes().all(|b| b == b'-');
+        let separator_ok = matches!(separator, "." | "_" | "__") || separator.bytes().all(|b| b == b'-');
         if !separator_ok {
             return false;
         }
@@ -318,12 +315,11 @@ mod tests {
         );
         assert!(error(&"a".repeat(64)).starts_with("invalid repository name"));
         for bad in ["", ":", "a:", "a:-x", "a//b", "a/", "/a", "-a", "a_-b", "a___b", "a@b", "a b", "a..b"] {
-            assert_eq!(
-                error(bad).split(':').next(),
-                Some("invalid reference format"),
-                "{bad}"
-            );
+            assert_eq!(error(bad).split(':').next(), Some("invalid reference format"), "{bad}");
         }
-        assert_eq!(error(&"a/".repeat(150).trim_end_matches('/').to_owned()), ImageRefError::TooLong.to_string());
+        assert_eq!(
+            error(&"a/".repeat(150).trim_end_matches('/').to_owned()),
+            ImageRefError::TooLong.to_string()
+        );
     }
 }

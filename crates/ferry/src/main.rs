@@ -7,7 +7,6 @@
 
 mod daemon;
 mod oci;
-mod oci;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,7 +22,6 @@ fn main() -> ExitCode {
     match rest.next() {
         Some(first) if first == "daemon" => daemon::run(rest),
         Some(first) if first == "oci" => oci::run(std::iter::once(program).chain(rest)),
-        Some(first) if first == "oci" => oci::run(std::iter::once(first).chain(rest)),
         _ => ferry_cli::main(std::env::args_os()),
     }
 }

@@ -88,7 +88,8 @@ async fn run(
     let failed = |what: &str, e: io::Error| EngineError::System(format!("{what}: {e}"));
     let warm = inner.shims.take().map_err(|e| failed("start a shim", e))?;
     let (sender, notices) = mpsc::unbounded_channel();
-    let shim = ShimClient::new(warm.socket, sender).map_err(|e| failed("connect to the shim", e))?;
+    let shim = ShimClient::new(warm.socket, sender, Arc::clone(&inner.execs))
+        .map_err(|e| failed("connect to the shim", e))?;
     let reply = shim.call(ShimRequest::Launch(Box::new(request)), &fds).await.map_err(|e| {
         let exit_code = match e.kind {
             ShimErrorKind::CommandNotFound => 127,

@@ -195,7 +195,6 @@ impl Owner {
         match notice {
             ShimNotice::Event(Event::Exited(exit)) => self.on_exit(exit).await,
             ShimNotice::Event(Event::ExecExited { exec, code }) => {
-                self.inner.execs.exited(&exec, code);
                 self.event(
                     EventKind::ExecDie,
                     &[("execID", exec.to_string()), ("exitCode", code.to_string())],

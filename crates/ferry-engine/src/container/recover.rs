@@ -14,6 +14,7 @@ use super::record::{ContainerRecord, ExitInfo, Lifecycle};
 use super::state::State;
 use super::teardown;
 use crate::error::{EngineError, Result};
+use crate::exec::ExecTable;
 use crate::inner::Inner;
 use crate::paths::BundleDir;
 use crate::shim::ShimClient;
@@ -124,7 +125,7 @@ async fn look(inner: &Arc<Inner>, record: &ContainerRecord) -> Found {
         Lifecycle::Running => {}
     }
     let bundle = inner.paths.bundle(&record.id);
-    if let Some(adopted) = connect(&bundle).await {
+    if let Some(adopted) = connect(&bundle, &inner.execs).await {
         return Found::Alive(adopted);
     }
     let exit = teardown::read_exit_record(&inner.paths.container(&record.id).exit_record());
@@ -149,10 +150,10 @@ async fn look(inner: &Arc<Inner>, record: &ContainerRecord) -> Found {
 
 /// Connects to the shim of a container, when there is one. A shim that lives but does not listen yet is building its
 /// container: it is waited for.
-async fn connect(bundle: &BundleDir) -> Option<Adopted> {
+async fn connect(bundle: &BundleDir, execs: &Arc<ExecTable>) -> Option<Adopted> {
     for _ in 0..CONNECT_ATTEMPTS {
         let (sender, notices) = mpsc::unbounded_channel();
-        if let Ok(shim) = ShimClient::connect(&bundle.socket(), sender).await
+        if let Ok(shim) = ShimClient::connect(&bundle.socket(), sender, Arc::clone(execs)).await
             && let Ok(Reply::State(state)) = shim.call(ShimRequest::Subscribe, &[]).await
         {
             return Some(Adopted { shim, notices, state });

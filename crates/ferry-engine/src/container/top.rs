@@ -26,7 +26,10 @@ impl Engine {
                 )));
             }
             _ => {
-                return Err(EngineError::Conflict(format!("container {} is not running", snapshot.record.id)));
+                return Err(EngineError::Conflict(format!(
+                    "container {} is not running",
+                    snapshot.record.id
+                )));
             }
         }
         let args = ps_args.filter(|a| !a.trim().is_empty()).unwrap_or("-ef").to_owned();

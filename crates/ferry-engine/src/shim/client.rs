@@ -14,6 +14,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 
+use crate::exec::ExecTable;
+
 /// What a shim sends unasked.
 #[derive(Debug)]
 pub(crate) enum ShimNotice {
@@ -21,6 +23,13 @@ pub(crate) enum ShimNotice {
     Event(Event),
     /// The connection ended; nothing follows.
     Closed,
+}
+
+/// Where events go. The end of an exec is noted before anything that arrives after it is handed on, so that whoever asks
+/// the shim once more afterwards finds it in the table.
+struct Sink {
+    notices: mpsc::UnboundedSender<ShimNotice>,
+    execs: Arc<ExecTable>,
 }
 
 type Pending = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Result<Reply, ShimError>>>>>>;
@@ -38,18 +47,23 @@ impl ShimClient {
     pub fn new(
         socket: std::os::unix::net::UnixStream,
         notices: mpsc::UnboundedSender<ShimNotice>,
+        execs: Arc<ExecTable>,
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let (reader, writer) = UnixStream::from_std(socket)?.into_split();
         let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
-        tokio::spawn(read_loop(reader, Arc::clone(&pending), notices));
+        tokio::spawn(read_loop(reader, Arc::clone(&pending), Sink { notices, execs }));
         Ok(Self { writer: Arc::new(AsyncMutex::new(writer)), pending, next_seq: Arc::new(AtomicU64::new(1)) })
     }
 
     /// Connects to the socket of a running shim.
-    pub async fn connect(path: &Path, notices: mpsc::UnboundedSender<ShimNotice>) -> io::Result<Self> {
+    pub async fn connect(
+        path: &Path,
+        notices: mpsc::UnboundedSender<ShimNotice>,
+        execs: Arc<ExecTable>,
+    ) -> io::Result<Self> {
         let stream = UnixStream::connect(path).await?.into_std()?;
-        Self::new(stream, notices)
+        Self::new(stream, notices, execs)
     }
 
     /// Sends a request with descriptors and waits for its answer. A lost connection is an error of kind
@@ -84,7 +98,7 @@ fn system(message: String) -> ShimError {
     ShimError { kind: ShimErrorKind::System, message }
 }
 
-async fn read_loop(mut reader: OwnedReadHalf, pending: Pending, notices: mpsc::UnboundedSender<ShimNotice>) {
+async fn read_loop(mut reader: OwnedReadHalf, pending: Pending, sink: Sink) {
     let mut decoder = Decoder::new();
     let mut buffer = vec![0_u8; 4096];
     'connection: loop {
@@ -94,7 +108,7 @@ async fn read_loop(mut reader: OwnedReadHalf, pending: Pending, notices: mpsc::U
         }
         loop {
             match decoder.next::<Response>() {
-                Ok(Some(response)) => dispatch(response, &pending, &notices),
+                Ok(Some(response)) => dispatch(response, &pending, &sink),
                 Ok(None) => break,
                 Err(error) => {
                     tracing::error!(%error, "a shim sent an unreadable frame");
@@ -105,15 +119,18 @@ async fn read_loop(mut reader: OwnedReadHalf, pending: Pending, notices: mpsc::U
     }
     // Dropping the senders fails every call that still waits.
     pending.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let _ = notices.send(ShimNotice::Closed);
+    let _ = sink.notices.send(ShimNotice::Closed);
 }
 
-fn dispatch(response: Response, pending: &Pending, notices: &mpsc::UnboundedSender<ShimNotice>) {
+fn dispatch(response: Response, pending: &Pending, sink: &Sink) {
     let (seq, result) = match response {
         Response::Ok { seq, reply } => (seq, Ok(reply)),
         Response::Error { seq, error } => (seq, Err(error)),
         Response::Event { event } => {
-            let _ = notices.send(ShimNotice::Event(event));
+            if let Event::ExecExited { exec, code } = &event {
+                sink.execs.exited(exec, *code);
+            }
+            let _ = sink.notices.send(ShimNotice::Event(event));
             return;
         }
     };

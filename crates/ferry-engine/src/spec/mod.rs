@@ -336,7 +336,8 @@ fn namespace_list(choices: &Namespaces) -> Vec<Namespace> {
 /// `--sysctl`, and what Docker sets for every container with its own network.
 fn sysctls(record: &ContainerRecord, namespaces: &Namespaces) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
-    if namespaces.network == NamespaceChoice::New {
+    // The sandboxes of the bridge have these already.
+    if namespaces.network == NamespaceChoice::New && record.endpoint.is_none() {
         all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
         all.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
     }

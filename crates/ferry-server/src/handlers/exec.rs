@@ -45,6 +45,6 @@ pub(crate) async fn resize(call: &Call, id: &str) -> Reply {
     empty(http::StatusCode::OK)
 }
 
-pub(crate) fn inspect(call: &Call, id: &str) -> Reply {
-    json(&call.engine.exec_inspect(id)?)
+pub(crate) async fn inspect(call: &Call, id: &str) -> Reply {
+    json(&call.engine.exec_inspect(id).await?)
 }
