@@ -45,7 +45,8 @@ impl Inner {
     /// Lower layers of a container's image and its own writable directories.
     pub fn overlay(&self, id: &ContainerId, image: &Digest) -> Result<ferry_types::Overlay> {
         let dir = self.paths.container(id);
-        let lower: Vec<PathBuf> = self.images.layer_dirs(image)?;
+        let mut lower: Vec<PathBuf> = vec![self.paths.mount_points()];
+        lower.extend(self.images.layer_dirs(image)?);
         Ok(ferry_types::Overlay { lower, upper: dir.upper(), work: dir.work() })
     }
 }

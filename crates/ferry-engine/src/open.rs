@@ -63,6 +63,7 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
     let file = |action| {
         move |path: &Path, source: io::Error| EngineError::File { action, path: path.to_owned(), source }
     };
+    make_mount_points(&paths.mount_points())?;
     let database = redb::Database::create(paths.database())
         .map_err(|e| EngineError::System(format!("open {}: {e}", paths.database().display())))?;
     let images = Arc::new(ImageStore::open(&paths.images(), Arc::new(database))?);
@@ -114,6 +115,23 @@ fn make_dir(path: &Path, mode: u32) -> Result<()> {
     }
     fs::DirBuilder::new().mode(mode).recursive(true).create(path).map_err(fail)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(fail)
+}
+
+/// Files and directories every container has, see [`Paths::mount_points`].
+fn make_mount_points(root: &Path) -> Result<()> {
+    let fail = |path: &Path, source| EngineError::File { action: "create", path: path.to_owned(), source };
+    for dir in ["", "dev", "dev/pts", "dev/shm", "etc", "proc", "sys"] {
+        make_dir(&root.join(dir), 0o755)?;
+    }
+    for file in ["dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf", ".dockerenv"] {
+        let path = root.join(file);
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| fail(&path, e))?;
+    }
+    let mtab = root.join("etc/mtab");
+    match std::os::unix::fs::symlink("/proc/mounts", &mtab) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(fail(&mtab, e)),
+        _ => Ok(()),
+    }
 }
 
 /// One engine per data root: the lock goes with the process, however that ends.

@@ -35,6 +35,12 @@ impl Paths {
         self.data.join("image")
     }
 
+    /// A layer between image and container that has what every container mounts something onto, so that these
+    /// places are no changes of the container's (Docker's "init layer").
+    pub fn mount_points(&self) -> PathBuf {
+        self.data.join("mount-points")
+    }
+
     /// All volumes.
     pub fn volumes(&self) -> PathBuf {
         self.data.join("volumes")

@@ -47,6 +47,8 @@ fn mount_detached(lower: &[PathBuf], writable: Option<(&Path, &Path)>) -> io::Re
     if let Some((upper, work)) = writable {
         fsconfig_set_string(context.as_fd(), "upperdir", upper)?;
         fsconfig_set_string(context.as_fd(), "workdir", work)?;
+        fsconfig_set_string(context.as_fd(), "redirect_dir", "off")?;
+        fsconfig_set_string(context.as_fd(), "metacopy", "off")?;
     }
     fsconfig_create(context.as_fd())?;
     Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)

@@ -45,6 +45,11 @@ pub(crate) fn detached(overlay: &Overlay) -> Result<Option<OwnedFd>, Error> {
         .at(Stage::Rootfs, || at(&format!("upper directory {}", overlay.upper.display())))?;
     fsconfig_set_string(fs.as_fd(), "workdir", &overlay.work)
         .at(Stage::Rootfs, || at(&format!("work directory {}", overlay.work.display())))?;
+    // Whatever the host's module defaults are: a commit reads the upper directory and must find whole files in
+    // their places.
+    for feature in ["redirect_dir", "metacopy"] {
+        fsconfig_set_string(fs.as_fd(), feature, "off").at(Stage::Rootfs, || at(feature))?;
+    }
     fsconfig_create(fs.as_fd()).at(Stage::Rootfs, || at(&format!("on {}", overlay.upper.display())))?;
     let mounted = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
         .at(Stage::Rootfs, || at("mount"))?;
@@ -67,7 +72,8 @@ pub(crate) fn mount_on(overlay: &Overlay, target: &Path) -> Result<(), Error> {
     let [lower @ .., upper, work] = numbers.as_slice() else {
         return Err(Error::invalid(Stage::Rootfs, "overlay without layers"));
     };
-    let data = format!("lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
+    let data =
+        format!("lowerdir={},upperdir={upper},workdir={work},redirect_dir=off,metacopy=off", lower.join(":"));
     let data = std::ffi::CString::new(data)
         .map_err(|_| Error::invalid(Stage::Rootfs, "overlay options contain a null byte"))?;
     rustix::process::chdir("/proc/self/fd").at(Stage::Rootfs, || "enter /proc/self/fd".to_owned())?;

@@ -58,6 +58,7 @@ pub(crate) async fn launch(
     record: ContainerRecord,
     clients: Vec<(AttachStreams, OwnedFd)>,
 ) -> std::result::Result<Started, LaunchFailure> {
+    let began = std::time::Instant::now();
     let task_inner = Arc::clone(inner);
     let (prepared, steps) = crate::blocking_raw(move || {
         let mut steps = Steps::default();
@@ -65,10 +66,12 @@ pub(crate) async fn launch(
         (prepared, steps)
     })
     .await?;
+    let prepared_after = began.elapsed();
     let result = match prepared {
         Ok(prepared) => run(inner, prepared, clients).await,
         Err(error) => Err(error.into()),
     };
+    tracing::debug!(prepare = ?prepared_after, total = ?began.elapsed(), ok = result.is_ok(), "start");
     if result.is_err() {
         let _ = crate::blocking_raw(move || steps.roll_back()).await;
     }
