@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ferry_network::{Endpoint, EndpointRequest};
-use ferry_shim_proto::{AttachStreams, Launch, Relay, Reply, Request as ShimRequest, ShimErrorKind};
+use ferry_shim_proto::{AttachStreams, Event, Launch, Relay, Reply, Request as ShimRequest, ShimErrorKind};
 use tokio::sync::mpsc;
 
 use super::network_mode::{self, NetworkMode};
@@ -22,7 +22,6 @@ use crate::paths::{BundleDir, ContainerDir};
 use crate::shim::{ShimClient, ShimNotice};
 use crate::spec::{self, NamespaceChoice, Namespaces, SpecInput};
 use crate::steps::Steps;
-use crate::time::now_nanos;
 
 /// A container that runs.
 pub(crate) struct Started {
@@ -91,9 +90,15 @@ async fn run(
     let failed = |what: &str, e: io::Error| EngineError::System(format!("{what}: {e}"));
     let warm = inner.shims.take().map_err(|e| failed("start a shim", e))?;
     let (sender, notices) = mpsc::unbounded_channel();
-    let shim = ShimClient::new(warm.socket, sender, Arc::clone(&inner.execs))
+    let shim = ShimClient::new(warm.socket, sender.clone(), Arc::clone(&inner.execs))
         .map_err(|e| failed("connect to the shim", e))?;
-    let reply = shim.call(ShimRequest::Launch(Box::new(request)), &fds).await.map_err(|e| {
+    // Both are sent at once; the shim answers in order.
+    let (reply, subscribed) = tokio::join!(
+        shim.call(ShimRequest::Launch(Box::new(request)), &fds),
+        shim.call(ShimRequest::Subscribe, &[]),
+    );
+    drop(fds);
+    let reply = reply.map_err(|e| {
         let exit_code = match e.kind {
             ShimErrorKind::CommandNotFound => 127,
             ShimErrorKind::CommandNotExecutable => 126,
@@ -101,19 +106,18 @@ async fn run(
         };
         LaunchFailure { error: EngineError::from_launch(e), exit_code }
     })?;
-    drop(fds);
-    let Reply::Started { pid } = reply else { return Err(unexpected(&reply).into()) };
-    // The shim's own time follows with its first state; this one is within a millisecond of it.
-    let live = Live { pid, started_at: now_nanos() };
-    shim.call(ShimRequest::Subscribe, &[])
-        .await
-        .map_err(|e| EngineError::from_shim(&record.id, e))
-        .map_err(LaunchFailure::from)
-        .map(|reply| match reply {
-            Reply::State(state) => Live { pid: state.pid, started_at: state.started_at },
-            _ => live.clone(),
-        })
-        .map(|live| Started { record, live, shim, notices })
+    let Reply::Started { .. } = reply else { return Err(unexpected(&reply).into()) };
+    match subscribed.map_err(|e| EngineError::from_shim(&record.id, e))? {
+        Reply::State(state) => {
+            let live = Live { pid: state.pid, started_at: state.started_at };
+            // A run that was over before we subscribed will not be reported again.
+            if let Some(exit) = state.exited {
+                let _ = sender.send(ShimNotice::Event(Event::Exited(exit)));
+            }
+            Ok(Started { record, live, shim, notices })
+        }
+        other => Err(unexpected(&other).into()),
+    }
 }
 
 fn prepare(inner: &Inner, steps: &mut Steps, mut record: ContainerRecord) -> Result<Prepared> {

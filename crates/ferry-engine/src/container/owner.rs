@@ -316,8 +316,10 @@ impl Owner {
             // The die event follows; clients that watch for oom expect this order.
             tracing::debug!(container = %snapshot.record.id, "ended after reaching its memory limit");
         }
-        teardown::after_exit(&self.inner, &snapshot.record, snapshot.shim.as_ref()).await;
+        teardown::free_endpoint(&self.inner, &snapshot.record).await;
         self.notices = None;
+        let release =
+            teardown::release_run(Arc::clone(&self.inner), snapshot.record.id.clone(), snapshot.shim.clone());
         self.event(
             EventKind::Die,
             &[("exitCode", exit.code.to_string()), ("execDuration", duration_seconds(&exit))],
@@ -330,6 +332,8 @@ impl Owner {
                 s.state = State::Exited(info);
                 Arc::make_mut(&mut s.record).endpoint = None;
             });
+            // Nothing of the run will be used again: it can go while the client is answered.
+            tokio::spawn(release);
             return self.remove(true).await;
         }
         let restart = restart_policy(&snapshot.record).restarts(
@@ -348,6 +352,7 @@ impl Owner {
             s.state = if restart { State::Restarting(info) } else { State::Exited(info) };
         });
         self.save();
+        release.await;
         ControlFlow::Continue(())
     }
 

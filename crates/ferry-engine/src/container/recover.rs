@@ -86,7 +86,8 @@ async fn recover_one(inner: &Arc<Inner>, mut record: ContainerRecord) {
             (state, None, start)
         }
         Found::Ended(exit) => {
-            teardown::after_exit(inner, &record, None).await;
+            teardown::free_endpoint(inner, &record).await;
+            teardown::release_run(Arc::clone(inner), id.clone(), None).await;
             record.endpoint = None;
             record.lifecycle = Lifecycle::Exited(exit.clone());
             if record.host_config.auto_remove {

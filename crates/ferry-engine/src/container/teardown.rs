@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_shim_proto::{ExitRecord, Request as ShimRequest};
+use ferry_types::ContainerId;
 
 use super::owner::unknown_exit;
 use super::record::ContainerRecord;
@@ -17,25 +18,34 @@ use crate::inner::Inner;
 use crate::shim::ShimClient;
 use crate::spec;
 
-/// Frees what a run held: its endpoint, its run directory, its shim. Goes on after errors.
-pub(crate) async fn after_exit(inner: &Arc<Inner>, record: &ContainerRecord, shim: Option<&ShimClient>) {
-    if let Some(shim) = shim {
-        let shim = shim.clone();
-        tokio::spawn(async move {
-            // The shim ends on this; that the connection breaks is no news.
-            let _ = shim.call(ShimRequest::Release, &[]).await;
-        });
-    }
-    let task_inner = Arc::clone(inner);
-    let endpoint = record.endpoint.clone();
-    let id = record.id.clone();
-    let tidy = move || {
-        if let Some(endpoint) = endpoint
-            && let Err(error) = task_inner.bridge.release(&endpoint)
-        {
-            tracing::warn!(container = %id, %error, "releasing the network endpoint failed");
+/// How long a shim may take to remove its container's cgroups and end.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Frees the address and the ports of a run, so that the next container can have them. Must be done before anybody is told of
+/// the end.
+pub(crate) async fn free_endpoint(inner: &Arc<Inner>, record: &ContainerRecord) {
+    let Some(endpoint) = record.endpoint.clone() else { return };
+    let bridge = Arc::clone(&inner.bridge);
+    match crate::blocking_raw(move || bridge.release(&endpoint)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(container = %record.id, %error, "releasing the network endpoint failed")
         }
-        let bundle = task_inner.paths.bundle(&id);
+        Err(error) => tracing::warn!(container = %record.id, %error, "releasing the network endpoint failed"),
+    }
+}
+
+/// Lets the shim go and removes the run directory. Must be done before the container is started again: the shim takes its
+/// socket and pid file away, which have the same paths every time.
+pub(crate) async fn release_run(inner: Arc<Inner>, id: ContainerId, shim: Option<ShimClient>) {
+    if let Some(shim) = shim {
+        let released = tokio::time::timeout(RELEASE_PATIENCE, shim.call(ShimRequest::Release, &[])).await;
+        if released.is_err() {
+            tracing::warn!(container = %id, "the container's shim takes long to end");
+        }
+    }
+    let tidy = move || {
+        let bundle = inner.paths.bundle(&id);
         match fs::remove_dir_all(bundle.path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(path = %bundle.path().display(), %error, "cannot remove the run directory");

@@ -8,10 +8,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 use tokio::sync::Notify;
+
+/// How long after a shim was taken the next one is made ready.
+const REFILL_DELAY: Duration = Duration::from_millis(8);
 
 /// An executed shim that has not been told its container yet. Dropping it ends the process.
 #[derive(Debug)]
@@ -72,8 +76,8 @@ impl ShimPool {
                 tokio::task::yield_now().await;
             }
             self.taken.notified().await;
-            // Let the start that took a shim have the processor first.
-            tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+            // Let the start that took a shim have the processor first; it is done after some milliseconds.
+            tokio::time::sleep(REFILL_DELAY).await;
         }
     }
 

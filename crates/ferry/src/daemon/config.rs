@@ -164,7 +164,7 @@ fn engine(args: DaemonArgs, log_opts: BTreeMap<String, String>) -> anyhow::Resul
         dns_search: args.dns_search,
         dns_opts: args.dns_opts,
         shim_path,
-        warm_shims: 2,
+        warm_shims: 3,
         warm_sandboxes: 4,
         insecure_registries: args.insecure_registries,
         registry_mirrors: args.registry_mirrors,
