@@ -12,8 +12,9 @@ pub struct EngineConfig {
     pub data_root: PathBuf,
     /// Sockets and bundles of running containers: what a reboot may clear.
     pub exec_root: PathBuf,
-    /// Interface name of the default bridge.
-    pub bridge: String,
+    /// Interface name of the default bridge. When absent: `docker0`, as scripts expect, or `ferry0` on a host where
+    /// somebody else has a `docker0`.
+    pub bridge: Option<String>,
     /// Address and prefix length of the default bridge; chosen free of conflicts when absent.
     pub bip: Option<(Ipv4Addr, u8)>,
     /// MTU of the default bridge and its endpoints.

@@ -68,15 +68,15 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
         .map_err(|e| EngineError::System(format!("open {}: {e}", paths.database().display())))?;
     let images = Arc::new(ImageStore::open(&paths.images(), Arc::new(database))?);
     let engine_id = engine_id(&paths.data_root().join("engine-id"))?;
-    let stack =
-        StackConfig { table_name: format!("ferry-{}", config.bridge), pool_size: config.warm_sandboxes };
+    let device = bridge_device(&config, &paths)?;
+    let stack = StackConfig { table_name: format!("ferry-{device}"), pool_size: config.warm_sandboxes };
     let network = NetworkStack::open(stack)?;
     let bip = config
         .bip
         .map(|(address, prefix)| Ipv4Net::new(address, prefix))
         .transpose()
         .map_err(|e| EngineError::InvalidParameter(format!("bip: {e}")))?;
-    let bridge = BridgeConfig { bip, mtu: config.mtu, icc: config.icc, ..BridgeConfig::new(&config.bridge) };
+    let bridge = BridgeConfig { bip, mtu: config.mtu, icc: config.icc, ..BridgeConfig::new(&device) };
     let bridge = Arc::new(BridgeNetwork::open(&network, bridge)?);
     let log_path = config.exec_root.join("shim.log");
     let log =
@@ -102,6 +102,26 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
         paths,
         config,
     })
+}
+
+/// The default bridge's interface name. A name chosen by ferry is remembered, so that the engine finds its own bridge again and
+/// never takes another engine's.
+fn bridge_device(config: &EngineConfig, paths: &Paths) -> Result<String> {
+    if let Some(name) = &config.bridge {
+        return Ok(name.clone());
+    }
+    let path = paths.data_root().join("bridge");
+    match fs::read_to_string(&path) {
+        Ok(name) if !name.trim().is_empty() => return Ok(name.trim().to_owned()),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(EngineError::File { action: "read", path, source });
+        }
+        _ => {}
+    }
+    let taken = Path::new("/sys/class/net/docker0").exists();
+    let name = if taken { "ferry0" } else { "docker0" };
+    fs::write(&path, name).map_err(|source| EngineError::File { action: "write", path, source })?;
+    Ok(name.to_owned())
 }
 
 /// Makes a directory and what is above it, with this mode whatever the umask says.

@@ -18,7 +18,7 @@ fn config(root: &Path) -> EngineConfig {
     EngineConfig {
         data_root: root.join("data"),
         exec_root: root.join("run"),
-        bridge: BRIDGE.to_owned(),
+        bridge: Some(BRIDGE.to_owned()),
         bip: Some(BIP),
         mtu: None,
         icc: true,

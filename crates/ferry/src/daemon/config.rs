@@ -139,9 +139,9 @@ fn listeners(args: &DaemonArgs) -> anyhow::Result<Vec<ListenSpec>> {
 
 fn engine(args: DaemonArgs, log_opts: BTreeMap<String, String>) -> anyhow::Result<EngineConfig> {
     let bip = args.bip.as_deref().map(parse_bip).transpose()?;
-    let bridge = args.bridge.unwrap_or_else(|| "docker0".to_owned());
-    if bridge.is_empty() || bridge.len() > 15 || bridge.contains(['/', ' ']) {
-        bail!("invalid bridge name {bridge:?}: want 1 to 15 bytes without slash and blank");
+    let bridge = args.bridge;
+    if let Some(name) = bridge.as_deref().filter(|n| n.is_empty() || n.len() > 15 || n.contains(['/', ' '])) {
+        bail!("invalid bridge name {name:?}: want 1 to 15 bytes without slash and blank");
     }
     let variable = |name: &str| {
         let value = std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase())).ok();
