@@ -327,7 +327,14 @@ mod tests {
             files.seek_tail(n).unwrap();
         }
         let (mut formatter, mut out) = (Formatter::new(layout), Vec::new());
-        while files.read(&mut formatter, &mut out, 1 << 16).unwrap() == ReadOutcome::More {}
+        loop {
+            let mut block = Vec::new();
+            let outcome = files.read(&mut formatter, &mut block, 1 << 16).unwrap();
+            out.extend_from_slice(&block);
+            if outcome != ReadOutcome::More {
+                break;
+            }
+        }
         String::from_utf8(out).unwrap()
     }
 
