@@ -25,6 +25,9 @@ pub(crate) fn detached(overlay: &Overlay) -> Result<Option<OwnedFd>, Error> {
     if !overlay.lower.iter().all(|l| fits(l)) || !fits(&overlay.upper) || !fits(&overlay.work) {
         return Ok(None);
     }
+    if !checks_options() {
+        return Ok(None);
+    }
     let at = |what: &str| format!("overlay {what}");
     let fs = match fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC) {
         Ok(fs) => fs,
@@ -56,6 +59,19 @@ pub(crate) fn detached(overlay: &Overlay) -> Result<Option<OwnedFd>, Error> {
     Ok(Some(mounted))
 }
 
+/// Whether overlayfs says at once that it does not know an option. Before Linux 6.5 it takes all of them, and
+/// fails, with a line in the kernel's log, when the file system is created.
+fn checks_options() -> bool {
+    let uname = rustix::system::uname();
+    version(&uname.release().to_string_lossy()) >= (6, 5)
+}
+
+/// The first two numbers of a kernel's release, e.g. `6.1.0-56-cloud-amd64`.
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 /// Mounts the overlay on `target` with mount(2), whose options must fit into one page: the layers
 /// are named by their descriptors' numbers, relative to the descriptor directory.
 pub(crate) fn mount_on(overlay: &Overlay, target: &Path) -> Result<(), Error> {
@@ -81,4 +97,17 @@ pub(crate) fn mount_on(overlay: &Overlay, target: &Path) -> Result<(), Error> {
     let back = rustix::process::fchdir(here.as_fd());
     result.at(Stage::Rootfs, || format!("mount overlay on {}", target.display()))?;
     back.at(Stage::Rootfs, || "return to the working directory".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version;
+
+    #[test]
+    fn releases() {
+        assert_eq!(version("6.1.0-56-cloud-amd64"), (6, 1));
+        assert_eq!(version("5.10.262"), (5, 10));
+        assert_eq!(version("7.0-rc1"), (7, 0));
+        assert_eq!(version("odd"), (0, 0));
+    }
 }

@@ -132,15 +132,18 @@ fn mask(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<(), Error> {
         let at = || format!("mask {}", path.display());
         let Some(target) = lookup(root, path).at(Stage::Rootfs, at)? else { continue };
         let tree = if crate::confined::is_dir(&target).at(Stage::Rootfs, at)? {
-            let source = match &empty {
-                Some(fd) => fd,
-                None => empty.insert(crate::mounts::empty_dir().at(Stage::Rootfs, at)?),
+            let Some(source) = &empty else {
+                // The first place gets the file system itself: before Linux 6.15 only what is attached can be cloned.
+                let first = empty.insert(crate::mounts::empty_dir().at(Stage::Rootfs, at)?);
+                move_mount(first.as_fd(), "", target.as_fd(), "", AT_BOTH).at(Stage::Rootfs, at)?;
+                continue;
             };
-            clone_tree(source.as_fd(), Path::new(""), false).at(Stage::Rootfs, at)?
+            clone_tree(source.as_fd(), Path::new(""), false)
         } else {
             let null = null_device(root).at(Stage::Rootfs, at)?;
-            clone_tree(null.as_fd(), Path::new(""), false).at(Stage::Rootfs, at)?
+            clone_tree(null.as_fd(), Path::new(""), false)
         };
+        let tree = tree.at(Stage::Rootfs, at)?;
         move_mount(tree.as_fd(), "", target.as_fd(), "", AT_BOTH).at(Stage::Rootfs, at)?;
     }
     Ok(())

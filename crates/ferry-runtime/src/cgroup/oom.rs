@@ -23,7 +23,19 @@ pub struct OomWatch {
 }
 
 impl Cgroup {
-    /// Starts watching for processes killed for memory.
+    /// Number of processes of the group killed for memory; 0 where the host does not count them.
+    pub fn oom_kills(&self) -> u64 {
+        let file = match self.v1_dir("memory") {
+            Some(dir) => dir.join("memory.oom_control"),
+            None => match self.v2_dir() {
+                Some(dir) => dir.join("memory.events"),
+                None => return 0,
+            },
+        };
+        std::fs::read_to_string(file).map_or(0, |text| kills(&text))
+    }
+
+    /// Starts watching for processes killed for memory. The first [`OomWatch::take`] tells of those killed before, too.
     pub fn watch_oom(&self) -> Result<OomWatch, Error> {
         let at = || "watch for processes killed for memory".to_owned();
         if let Some(dir) = self.v1_dir("memory") {
@@ -33,8 +45,8 @@ impl Cgroup {
                 open(&file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at(Stage::Cgroup, at)?;
             let line = format!("{} {}", fd.as_raw_fd(), control.as_raw_fd());
             write(&dir.join("cgroup.event_control"), &line)?;
-            let seen = kills(&read(&file)?);
-            return Ok(OomWatch { fd, file, seen });
+            read(&file)?;
+            return Ok(OomWatch { fd, file, seen: 0 });
         }
         let dir =
             self.v2_dir().ok_or_else(|| Error::invalid(Stage::Cgroup, "the host accounts no memory"))?;
@@ -42,13 +54,14 @@ impl Cgroup {
         let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)
             .at(Stage::Cgroup, at)?;
         inotify::add_watch(&fd, &file, inotify::WatchFlags::MODIFY).at(Stage::Cgroup, at)?;
-        let seen = kills(&read(&file)?);
-        Ok(OomWatch { fd, file, seen })
+        read(&file)?;
+        Ok(OomWatch { fd, file, seen: 0 })
     }
 }
 
 impl OomWatch {
-    /// Drains the descriptor and returns the number of processes killed since the last call. After
+    /// Drains the descriptor and returns the number of processes killed since the last call, at
+    /// first since the group was made. After
     /// the group was removed it is 0.
     pub fn take(&mut self) -> Result<u64, Error> {
         let mut buffer = [0u8; 4096];

@@ -8,7 +8,7 @@ use oci_spec::runtime::{
 };
 use rustix::io::Errno;
 
-use super::{devices, make_dirs, read, try_write, write};
+use super::{devices, make_dirs, read, try_write};
 use crate::error::At;
 use crate::{Error, Stage};
 
@@ -31,7 +31,7 @@ fn delegate(dir: &Path) -> Result<(), Error> {
     let enabled: Vec<&str> = enabled.split_whitespace().collect();
     let missing: Vec<String> =
         available.split_whitespace().filter(|c| !enabled.contains(c)).map(|c| format!("+{c}")).collect();
-    if missing.is_empty() || try_write(&file, &missing.join(" ")).is_ok() {
+    if missing.is_empty() || has_own_processes(dir)? || try_write(&file, &missing.join(" ")).is_ok() {
         return Ok(());
     }
     // One that cannot be enabled (cpu with realtime tasks about) must not keep the others away; a
@@ -40,6 +40,12 @@ fn delegate(dir: &Path) -> Result<(), Error> {
         let _ = try_write(&file, &controller);
     }
     Ok(())
+}
+
+/// Such a group may not hand down domain controllers (`memory`, `io`); handing down the others would make it
+/// a threaded domain, in whose children no process can live. The root of the hierarchy is exempt.
+fn has_own_processes(dir: &Path) -> Result<bool, Error> {
+    Ok(dir.join("cgroup.type").exists() && !read(&dir.join("cgroup.procs"))?.is_empty())
 }
 
 /// Writes all limits of a config.
@@ -55,19 +61,19 @@ pub(super) fn apply(dir: &Path, resources: &LinuxResources) -> Result<(), Error>
     }
     if let Some(pids) = resources.pids() {
         let value = if pids.limit() > 0 { pids.limit().to_string() } else { "max".to_owned() };
-        write(&dir.join("pids.max"), &value)?;
+        set(dir, "pids.max", &value)?;
     }
     if let Some(value) = resources.block_io() {
         io(dir, value)?;
     }
     for limit in resources.hugepage_limits().iter().flatten() {
-        write(&dir.join(format!("hugetlb.{}.max", limit.page_size())), &limit.limit().to_string())?;
+        set(dir, &format!("hugetlb.{}.max", limit.page_size()), &limit.limit().to_string())?;
     }
     if resources.network().is_some_and_set() {
         return Err(Error::invalid(Stage::Cgroup, "network class and priorities need a cgroup v1 host"));
     }
     for (device, limits) in resources.rdma().iter().flatten() {
-        write(&dir.join("rdma.max"), &rdma_line(device, limits))?;
+        set(dir, "rdma.max", &rdma_line(device, limits))?;
     }
     for (key, value) in resources.unified().iter().flatten() {
         if key.contains('/') || !key.contains('.') {
@@ -76,9 +82,40 @@ pub(super) fn apply(dir: &Path, resources: &LinuxResources) -> Result<(), Error>
                 format!("unified resource {key:?} must be a file name"),
             ));
         }
-        write(&dir.join(key), value)?;
+        set(dir, key, value)?;
     }
     Ok(())
+}
+
+/// Writes a control file of the group, or says that it is missing for want of its controller.
+fn set(dir: &Path, file: &str, value: &str) -> Result<(), Error> {
+    match try_write(&dir.join(file), value) {
+        Err(Errno::NOENT) if !lacks_controller(dir, file) => {
+            Err(Error::invalid(Stage::Cgroup, format!("this kernel has no {file} in {}", dir.display())))
+        }
+        Err(Errno::NOENT) => {
+            let controller = controller(file);
+            Err(Error::invalid(
+                Stage::Cgroup,
+                format!(
+                    "cannot set {file}: the group {} has no {controller} controller; the kernel lacks it, or a group \
+                     above does not hand it down (cgroup.subtree_control)",
+                    dir.display()
+                ),
+            ))
+        }
+        other => other.at(Stage::Cgroup, || format!("write {value:?} to {}", dir.join(file).display())),
+    }
+}
+
+fn lacks_controller(dir: &Path, file: &str) -> bool {
+    let available = read(&dir.join("cgroup.controllers")).unwrap_or_default();
+    available.split_whitespace().all(|known| known != controller(file))
+}
+
+/// `memory` of `memory.max`.
+fn controller(file: &str) -> &str {
+    file.split('.').next().unwrap_or(file)
 }
 
 trait NetworkSet {
@@ -119,18 +156,19 @@ fn memory(dir: &Path, memory: &LinuxMemory) -> Result<(), Error> {
         }
     }
     if let Some(swap) = swap {
-        let file = dir.join("memory.swap.max");
-        match try_write(&file, &limit_text(swap)) {
-            // No swap accounting: no limit on it is what one has.
-            Err(Errno::NOENT) if swap == -1 || swap == 0 => {}
-            other => other.at(Stage::Cgroup, || format!("write {swap} to {}", file.display()))?,
+        match try_write(&dir.join("memory.swap.max"), &limit_text(swap)) {
+            // Without accounting of swap, memory alone is limited; the engine warns of it, as Docker does.
+            Err(Errno::NOENT) if dir.join("memory.max").exists() => {}
+            Err(Errno::NOENT) if swap == -1 => {}
+            Ok(()) => {}
+            Err(_) => set(dir, "memory.swap.max", &limit_text(swap))?,
         }
     }
     if let Some(limit) = limit {
-        write(&dir.join("memory.max"), &limit_text(limit))?;
+        set(dir, "memory.max", &limit_text(limit))?;
     }
     if let Some(value) = memory.reservation().filter(|&r| r != 0) {
-        write(&dir.join("memory.low"), &limit_text(value))?;
+        set(dir, "memory.low", &limit_text(value))?;
     }
     if memory.disable_oom_killer() == Some(true) {
         return Err(Error::invalid(Stage::Cgroup, "disableOOMKiller needs a cgroup v1 host"));
@@ -174,10 +212,10 @@ fn cpu(dir: &Path, cpu: &LinuxCpu) -> Result<(), Error> {
         return Err(Error::invalid(Stage::Cgroup, "realtime cpu limits need a cgroup v1 host"));
     }
     if let Some(idle) = cpu.idle() {
-        write(&dir.join("cpu.idle"), &idle.to_string())?;
+        set(dir, "cpu.idle", &idle.to_string())?;
     }
     if let Some(shares) = cpu.shares().filter(|&s| s != 0) {
-        write(&dir.join("cpu.weight"), &weight_of_shares(shares).to_string())?;
+        set(dir, "cpu.weight", &weight_of_shares(shares).to_string())?;
     }
     let quota = cpu.quota().filter(|&q| q != 0);
     let period = cpu.period().filter(|&p| p != 0);
@@ -190,16 +228,16 @@ fn cpu(dir: &Path, cpu: &LinuxCpu) -> Result<(), Error> {
             Some(period) => format!("{quota} {period}"),
             None => quota,
         };
-        write(&dir.join("cpu.max"), &value)?;
+        set(dir, "cpu.max", &value)?;
     }
     if let Some(burst) = cpu.burst() {
-        write(&dir.join("cpu.max.burst"), &burst.to_string())?;
+        set(dir, "cpu.max.burst", &burst.to_string())?;
     }
     if let Some(cpus) = cpu.cpus().as_deref().filter(|c| !c.is_empty()) {
-        write(&dir.join("cpuset.cpus"), cpus)?;
+        set(dir, "cpuset.cpus", cpus)?;
     }
     if let Some(mems) = cpu.mems().as_deref().filter(|m| !m.is_empty()) {
-        write(&dir.join("cpuset.mems"), mems)?;
+        set(dir, "cpuset.mems", mems)?;
     }
     Ok(())
 }
@@ -217,19 +255,19 @@ fn io(dir: &Path, blkio: &LinuxBlockIo) -> Result<(), Error> {
         // BFQ takes v1's range, the kernel's own io.weight a wider one.
         match try_write(&dir.join("io.bfq.weight"), &weight.to_string()) {
             Ok(()) => {}
-            Err(_) => write(&dir.join("io.weight"), &format!("default {}", io_weight(weight)))?,
+            Err(_) => set(dir, "io.weight", &format!("default {}", io_weight(weight)))?,
         }
     }
     for device in blkio.weight_device().iter().flatten() {
         if let Some(weight) = device.weight().filter(|&w| w != 0) {
             let line = format!("{}:{} {weight}", device.major(), device.minor());
-            write(&dir.join("io.bfq.weight"), &line)?;
+            set(dir, "io.bfq.weight", &line)?;
         }
     }
     let throttle = |key: &str, devices: &Option<Vec<LinuxThrottleDevice>>| {
         for device in devices.iter().flatten() {
             let rate = if device.rate() == 0 { "max".to_owned() } else { device.rate().to_string() };
-            write(&dir.join("io.max"), &format!("{}:{} {key}={rate}", device.major(), device.minor()))?;
+            set(dir, "io.max", &format!("{}:{} {key}={rate}", device.major(), device.minor()))?;
         }
         Ok::<(), Error>(())
     };
