@@ -16,7 +16,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Modules ferry needs that the kernel of Debian does not have built in.
-const MODULES: [&str; 12] = [
+const MODULES: [&str; 14] = [
     "overlay",
     "bridge",
     "veth",
@@ -29,59 +29,12 @@ const MODULES: [&str; 12] = [
     "nft_fib_inet",
     "nf_conntrack",
     "nft_redir",
+    "br_netfilter",
+    "loop",
 ];
 
-/// The first process. What it checks is printed as `ok WHAT` or `FAILED WHAT`.
-const INIT: &str = r#"#!/bin/sh
-export PATH=/bin:/opt
-if [ "$1" != second ]; then
-    # pivot_root(2) does not work on the initramfs itself.
-    mkdir -p /new && mount -t tmpfs -o size=80% none /new
-    cp -a /bin /sbin /etc /lib /lib64 /usr /opt /fixtures /modules /init /new 2>/dev/null
-    cd /new && mkdir -p proc sys dev tmp run var root
-    exec switch_root /new /init second
-fi
-mount -t proc none /proc; mount -t sysfs none /sys; mount -t devtmpfs none /dev
-mkdir -p /dev/pts /dev/shm; mount -t devpts none /dev/pts; mount -t tmpfs none /dev/shm
-mount -t cgroup2 none /sys/fs/cgroup
-for module in /modules/*.ko; do insmod $module || echo "cannot load $module"; done
-ip link set lo up
-export DOCKER_HOST=unix:///run/ferry.sock
-ferry daemon -H $DOCKER_HOST --data-root /var/ferry --exec-root /run/ferry --bridge ferry0 --bip 10.9.8.1/24 >/tmp/log 2>&1 &
-i=0; while [ $i -lt 100 ] && ! ferry version >/dev/null 2>&1; do i=$((i+1)); sleep 0.2; done
-is() { # WHAT EXPECTED COMMAND…
-    what=$1; expected=$2; shift 2; got=$("$@" 2>&1)
-    if [ "$got" = "$expected" ]; then echo "ok $what"; else echo "FAILED $what: $got"; fi
-}
-is cgroup-version 2 ferry info --format '{{.CgroupVersion}}'
-ferry import /fixtures/busybox.tar busybox >/dev/null
-is run hello ferry run --rm busybox echo hello
-is exit-code 7 sh -c 'ferry run --rm busybox sh -c "exit 7"; echo $?'
-is memory 67108864 ferry run --rm --memory 64m busybox cat /sys/fs/cgroup/memory.max
-is cpus '50000 100000' ferry run --rm --cpus 0.5 busybox cat /sys/fs/cgroup/cpu.max
-is pids 9 ferry run --rm --pids-limit 9 busybox cat /sys/fs/cgroup/pids.max
-is cgroup-namespace 0::/ ferry run --rm busybox cat /proc/self/cgroup
-is devices 1 sh -c 'ferry run --rm busybox sh -c "mknod /tmp/mem c 1 1 && head -c 1 /tmp/mem" >/dev/null 2>&1; echo $?'
-is devices-null 0 sh -c 'ferry run --rm busybox sh -c "echo x > /dev/null"; echo $?'
-is out-of-memory 137 sh -c 'ferry run --name hog --memory 16m --memory-swap 16m busybox dd if=/dev/zero of=/dev/null bs=200M count=1 >/dev/null 2>&1; echo $?'
-is out-of-memory-known true ferry inspect -f '{{.State.OOMKilled}}' hog
-ferry run -d --name x -p 8080:80 busybox sh -c 'while :; do echo served | nc -l -p 80; done' >/dev/null
-is port served sh -c 'sleep 0.5; nc -w 3 127.0.0.1 8080 </dev/null'
-is exec there ferry exec x echo there
-ferry pause x >/dev/null
-is pause paused ferry inspect -f '{{.State.Status}}' x
-ferry unpause x >/dev/null
-is stats 1 sh -c "ferry stats --no-stream --format '{{.PIDs}}' x | wc -l"
-kill -9 $(pidof ferry) ; sleep 0.3
-ferry daemon -H $DOCKER_HOST --data-root /var/ferry --exec-root /run/ferry --bridge ferry0 --bip 10.9.8.1/24 >>/tmp/log 2>&1 &
-i=0; while [ $i -lt 100 ] && ! ferry version >/dev/null 2>&1; do i=$((i+1)); sleep 0.2; done
-is adopted running ferry inspect -f '{{.State.Status}}' x
-ferry rm -f x hog >/dev/null
-is no-cgroups-left 0 sh -c "sleep 1; find /sys/fs/cgroup -type d | grep -cE '[0-9a-f]{64}'"
-echo '--- log'; tail -n 20 /tmp/log
-echo 'END OF TESTS'
-poweroff -f
-"#;
+/// The first process, a shell script. What it checks is printed as `ok WHAT` or `FAILED WHAT: GOT`.
+const INIT: &str = include_str!("vm_init.sh");
 
 fn pure_cgroup_v2(t: &Ctx) -> Result<()> {
     let Some(kernel) = &t.settings.vm else { return skip("no QEMU, or no kernel for it, on this machine") };
@@ -96,7 +49,7 @@ fn pure_cgroup_v2(t: &Ctx) -> Result<()> {
     command
         .args(["-accel", "tcg", "-cpu", "max", "-machine", machine, "-smp", "2", "-m", "1024"])
         .args(["-nographic", "-no-reboot", "-nic", "none", "-append"])
-        .arg(format!("console={console} quiet panic=-1 random.trust_cpu=on mitigations=off"))
+        .arg(format!("console={console} loglevel=1 panic=-1 random.trust_cpu=on mitigations=off"))
         .arg("-kernel")
         .arg(image)
         .arg("-initrd")
@@ -104,8 +57,18 @@ fn pure_cgroup_v2(t: &Ctx) -> Result<()> {
     let output = Running::start(command, None)?.finish(Duration::from_secs(120))?;
     let text = &output.stdout;
     check!(text.contains("END OF TESTS"), "the machine did not get to the end:\n{}", tail(text));
-    check!(!text.contains("FAILED ") && text.matches("ok ").count() >= 15, "{}", tail(text));
+    let lines =
+        |prefix: &'static str| text.lines().map(str::trim).filter(move |line| line.starts_with(prefix));
+    let failed: Vec<&str> = lines("FAILED ").collect();
+    check!(failed.is_empty(), "{}\n\n{}", failed.join("\n"), tail(text));
+    let (passed, expected) = (lines("ok ").count(), checks());
+    check!(passed == expected, "{passed} checks passed, not {expected}:\n{}", tail(text));
     Ok(())
+}
+
+/// Number of checks in [`INIT`].
+fn checks() -> usize {
+    INIT.lines().filter(|line| line.starts_with("is ") || line.starts_with("has ")).count()
 }
 
 fn tail(text: &str) -> String {

@@ -1,0 +1,154 @@
+#!/bin/sh
+# The first process of the virtual machine. What it checks is printed as `ok WHAT` or `FAILED WHAT: GOT`.
+export PATH=/bin:/opt
+if [ "$1" != second ]; then
+    # pivot_root(2) does not work on the initramfs itself.
+    mkdir -p /new && mount -t tmpfs -o size=80% none /new
+    cp -a /bin /sbin /etc /lib /lib64 /usr /opt /fixtures /modules /init /new 2>/dev/null
+    cd /new && mkdir -p proc sys dev tmp run var root
+    exec switch_root /new /init second
+fi
+mount -t proc none /proc; mount -t sysfs none /sys; mount -t devtmpfs none /dev
+mkdir -p /dev/pts /dev/shm; mount -t devpts none /dev/pts; mount -t tmpfs none /dev/shm
+mount -t cgroup2 none /sys/fs/cgroup
+for module in /modules/*.ko; do insmod $module || echo "cannot load $module"; done
+ip link set lo up
+uptime() { cut -d' ' -f1 /proc/uptime; }
+echo "kernel $(uname -r), up $(uptime) s"
+
+export DOCKER_HOST=unix:///run/ferry.sock
+groups=/sys/fs/cgroup/ferry
+
+is() { # WHAT EXPECTED COMMAND…
+    what=$1; expected=$2; shift 2; got=$("$@" 2>&1)
+    if [ "$got" = "$expected" ]; then echo "ok $what"; else echo "FAILED $what: $got"; fi
+}
+has() { # WHAT PATTERN COMMAND…
+    what=$1; pattern=$2; shift 2; got=$("$@" 2>&1)
+    case $got in $pattern) echo "ok $what" ;; *) echo "FAILED $what: $got" ;; esac
+}
+code() { "$@" >/dev/null 2>&1; echo $?; }
+state() { ferry inspect -f "{{.State.$2}}" $1; }
+group() { cat $groups/$(ferry inspect -f '{{.Id}}' $1)/$2; }
+count() { "$@" 2>/dev/null | wc -l; }
+fetch() { printf "GET / HTTP/1.0\r\n\r\n" | nc -w 3 $1 8080 | tail -n 1; }
+start_daemon() {
+    # As a service manager does it: in a group of its own, which has a process and thus hands nothing down.
+    sh -c 'echo $$ >/sys/fs/cgroup/daemon/cgroup.procs; exec ferry daemon -H $DOCKER_HOST --data-root /var/ferry \
+        --exec-root /run/ferry --pidfile /run/ferry.pid --bridge ferry0 --bip 10.9.8.1/24 >>/tmp/log 2>&1' &
+    i=0; while [ $i -lt 200 ] && ! ferry version >/dev/null 2>&1; do i=$((i+1)); sleep 0.1; done
+}
+
+mkdir /sys/fs/cgroup/daemon
+start_daemon
+is cgroup-version 2 ferry info --format '{{.CgroupVersion}}'
+has import 'sha256:*' ferry import /fixtures/busybox.tar busybox
+is run hello ferry run --rm busybox echo hello
+is exit-code 7 code ferry run --rm busybox sh -c 'exit 7'
+
+# Limits are set, hold, and change while the container runs.
+ferry run -d --name limited --memory 32m --cpus 0.5 --pids-limit 20 --cpu-shares 2048 busybox \
+    sh -c 'while :; do :; done' >/dev/null
+is memory-max 33554432 group limited memory.max
+is swap-max 33554432 group limited memory.swap.max
+is cpu-max '50000 100000' group limited cpu.max
+is pids-max 20 group limited pids.max
+has fork-bomb "*can't fork*" ferry exec limited sh -c 'for i in $(seq 30); do sleep 5 & done'
+has fork-bomb-counted 'max [1-9]*' group limited pids.events
+throttled() { group limited cpu.stat | awk '/nr_throttled/ { print ($2 > 0) }'; }
+is cpu-throttled 1 throttled
+is update limited ferry update --memory 64m --memory-swap 64m --cpus 0.2 --pids-limit 30 limited
+is updated-memory 67108864 group limited memory.max
+is updated-swap 0 group limited memory.swap.max
+is updated-cpu '20000 100000' group limited cpu.max
+is updated-pids 30 group limited pids.max
+stats() { ferry stats --no-stream --format '{{.CPUPerc}} {{.MemUsage}} {{.PIDs}}' limited; }
+sane() { # CPU% USAGE / LIMIT PIDS: a fifth of a processor, some memory of 64 MiB, a few processes.
+    stats | tee /tmp/stats | awk '{ c = $1 + 0; m = $2 + 0; print (c > 5 && c < 45 && m > 0 && $4 == "64MiB" && $5 >= 1 && $5 <= 30) }'
+}
+is stats 1 sane; echo "   $(cat /tmp/stats)"
+
+# The freezer.
+is pause limited ferry pause limited
+is paused paused state limited Status
+has frozen '*frozen 1*' group limited cgroup.events
+is unpause limited ferry unpause limited
+is running running state limited Status
+is exec there ferry exec limited echo there
+is kill limited ferry kill limited
+is killed 137 state limited ExitCode
+is start limited ferry start limited
+is memory-max-again 67108864 group limited memory.max
+is restart limited ferry restart -t 1 limited
+is restarted running state limited Status
+is stop limited ferry stop -t 1 limited
+is stopped exited state limited Status
+ferry pause limited >/dev/null 2>&1
+ferry rm limited >/dev/null
+
+# The limit of memory kills, and that is known.
+is out-of-memory 137 code ferry run --name hog --memory 16m --memory-swap 16m busybox dd if=/dev/zero of=/dev/null bs=200M count=1
+is out-of-memory-known true state hog OOMKilled
+is not-out-of-memory false state hog Paused
+ferry rm hog >/dev/null
+
+# Devices: the guard of the group refuses what is not allowed, though nodes can be made.
+dd if=/dev/zero of=/tmp/disk bs=1M count=1 2>/dev/null; losetup /dev/loop0 /tmp/disk
+has device-refused '*Operation not permitted*' ferry run --rm busybox sh -c 'mknod /tmp/d b 7 0 && dd if=/tmp/d of=/dev/null count=1'
+is device-null 0 code ferry run --rm busybox sh -c 'echo x >/dev/null && head -c 1 /dev/urandom'
+is device-allowed 0 code ferry run --rm --device /dev/loop0:/dev/disk:r busybox dd if=/dev/disk of=/dev/null count=1
+is device-read-only 1 code ferry run --rm --device /dev/loop0:/dev/disk:r busybox dd if=/dev/zero of=/dev/disk count=1
+is device-privileged 0 code ferry run --rm --privileged busybox dd if=/dev/zero of=/dev/loop0 count=1
+losetup -d /dev/loop0
+
+# The view of the groups.
+is cgroup-namespace 0::/ ferry run --rm busybox cat /proc/self/cgroup
+is cgroup-namespace-private 0::/ ferry run --rm --cgroupns private busybox cat /proc/self/cgroup
+has cgroup-namespace-host '0::/ferry/*' ferry run --rm --cgroupns host busybox cat /proc/self/cgroup
+is own-limit 33554432 ferry run --rm --memory 32m busybox cat /sys/fs/cgroup/memory.max
+has cgroup-read-only '*Read-only file system*' ferry run --rm busybox sh -c 'echo max >/sys/fs/cgroup/memory.max'
+is cgroup-privileged 0 code ferry run --rm --privileged busybox mkdir /sys/fs/cgroup/below
+has masked '*No such file*' ferry run --rm busybox sh -c 'ls /proc/acpi/* /sys/firmware/*'
+has proc-read-only '*Read-only file system*' ferry run --rm busybox sh -c 'echo 1 >/proc/sys/kernel/panic'
+has root-read-only '*Read-only file system*' ferry run --rm --read-only busybox touch /x
+mkdir /tmp/shared; echo shared >/tmp/shared/file
+is bind shared ferry run --rm -v /tmp/shared:/s:ro busybox cat /s/file
+has bind-read-only '*Read-only file system*' ferry run --rm -v /tmp/shared:/s:ro busybox touch /s/x
+is terminal 0 code ferry run --rm -t busybox tty
+
+# Many layers.
+image=busybox
+for i in $(seq 20); do
+    ferry run --name layer $image sh -c "echo $i >>/layers; rm -f /etc/layer$((i-1)); touch /etc/layer$i" &&
+        ferry commit layer layers:$i >/dev/null; ferry rm layer >/dev/null; image=layers:$i
+done
+is layers '20 1' ferry run --rm layers:20 sh -c 'echo $(wc -l </layers) $(ls /etc | grep -c layer)'
+
+# Limits where a controller is missing: a group with a process hands nothing down.
+mkdir /sys/fs/cgroup/busy; sleep 1000 & sleeper=$!; echo $sleeper >/sys/fs/cgroup/busy/cgroup.procs
+is without-controllers fine ferry run --rm --cgroup-parent /busy/below busybox echo fine
+has missing-memory '*memory*controller*' ferry run --rm --cgroup-parent /busy/below --memory 32m busybox true
+has missing-pids '*pids*controller*' ferry run --rm --cgroup-parent /busy/below --pids-limit 9 busybox true
+kill $sleeper
+
+# A published port, the death of the daemon, and what is left.
+ferry run -d --name web -p 8080:80 busybox sh -c 'mkdir /www; echo served >/www/index.html; httpd -f -p 80 -h /www' >/dev/null
+sleep 0.5
+is port served fetch 127.0.0.1
+is port-on-bridge served fetch 10.9.8.1
+kill -9 $(cat /run/ferry.pid); sleep 0.3
+start_daemon
+is adopted running state web Status
+is adopted-exec there ferry exec web echo there
+is adopted-port served fetch 127.0.0.1
+is adopted-pause web ferry pause web
+is adopted-paused paused state web Status
+is adopted-update web ferry update --memory 64m --memory-swap 64m web
+is adopted-kill web ferry rm -f web
+sleep 1
+is no-groups-left 0 count find $groups /sys/fs/cgroup/busy/below -mindepth 1 -type d
+is no-mounts-left 0 count grep -E ' overlay |/var/ferry/containers' /proc/self/mountinfo
+echo '--- log'; grep -v ' INFO ' /tmp/log | tail -n 20
+dmesg | grep -iE 'overlayfs|BUG|WARNING' | head
+echo "END OF TESTS, up $(uptime) s"
+poweroff -f
