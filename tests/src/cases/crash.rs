@@ -110,14 +110,14 @@ fn attached_clients_stay_connected(t: &Ctx) -> Result<()> {
         "-d",
         "-i",
         "--name",
-        "x",
+        "one",
         "busybox",
         "sh",
         "-c",
         "while read line; do echo got $line; done",
     ])?;
     let mut stream = http::connect(&daemon.socket())?;
-    stream.write_all(b"POST /v1.44/containers/x/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n")?;
+    stream.write_all(b"POST /v1.44/containers/one/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n")?;
     let mut seen = Vec::new();
     let mut expect = |stream: &mut std::os::unix::net::UnixStream, text: &str| -> Result<()> {
         let mut buffer = [0; 1024];
@@ -137,26 +137,26 @@ fn attached_clients_stay_connected(t: &Ctx) -> Result<()> {
     daemon.up()?;
     stream.write_all(b"after\n")?;
     expect(&mut stream, "got after")?;
-    equal!(client.ok(&["logs", "x"])?, "got before\ngot while it is dead\ngot after");
+    equal!(client.ok(&["logs", "one"])?, "got before\ngot while it is dead\ngot after");
     Ok(())
 }
 
 fn exec_and_control_work_again(t: &Ctx) -> Result<()> {
     let (daemon, client) = engine(t)?;
-    client.ok(&["run", "-d", "--name", "x", "--restart", "no", "busybox", "sleep", "1000"])?;
+    client.ok(&["run", "-d", "--name", "one", "--restart", "no", "busybox", "sleep", "1000"])?;
     client.ok(&["run", "-d", "--name", "frozen", "busybox", "sleep", "1000"])?;
     client.ok(&["pause", "frozen"])?;
     daemon.kill()?;
     daemon.up()?;
-    equal!(client.ok(&["exec", "x", "echo", "back"])?, "back");
+    equal!(client.ok(&["exec", "one", "echo", "back"])?, "back");
     equal!(inspect(&client, "frozen", "{{.State.Status}}")?, "paused");
     client.ok(&["unpause", "frozen"])?;
-    client.ok(&["rename", "x", "y"])?;
-    client.ok(&["stop", "-t", "0", "y"])?;
-    equal!(inspect(&client, "y", "{{.State.ExitCode}}")?, "137");
-    client.ok(&["start", "y"])?;
-    equal!(client.ok(&["exec", "y", "echo", "again"])?, "again");
-    client.client_stats("y")?;
+    client.ok(&["rename", "one", "two"])?;
+    client.ok(&["stop", "-t", "0", "two"])?;
+    equal!(inspect(&client, "two", "{{.State.ExitCode}}")?, "137");
+    client.ok(&["start", "two"])?;
+    equal!(client.ok(&["exec", "two", "echo", "again"])?, "again");
+    client.client_stats("two")?;
     Ok(())
 }
 
@@ -222,7 +222,7 @@ fn published_ports_stay(t: &Ctx) -> Result<()> {
     let (daemon, client) = engine(t)?;
     let port = 23_000 + u16::try_from(std::process::id() % 500)?;
     let serve = "while :; do echo hello | nc -l -p 80; done";
-    client.ok(&["run", "-d", "--name", "x", "-p", &format!("{port}:80"), "busybox", "sh", "-c", serve])?;
+    client.ok(&["run", "-d", "--name", "one", "-p", &format!("{port}:80"), "busybox", "sh", "-c", serve])?;
     let hello = || -> Result<bool> {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(1))?;
@@ -239,24 +239,24 @@ fn published_ports_stay(t: &Ctx) -> Result<()> {
     let taken = client.run(&["run", "--rm", "-p", &format!("{port}:80"), "busybox", "true"])?;
     taken.code(125)?.stderr_has("port is already allocated")?;
     // Nobody else gets the address of a container that was there before.
-    let address = inspect(&client, "x", "{{.NetworkSettings.IPAddress}}")?;
-    client.ok(&["run", "-d", "--name", "y", "busybox", "sleep", "1000"])?;
+    let address = inspect(&client, "one", "{{.NetworkSettings.IPAddress}}")?;
+    client.ok(&["run", "-d", "--name", "two", "busybox", "sleep", "1000"])?;
     check!(
-        inspect(&client, "y", "{{.NetworkSettings.IPAddress}}")? != address,
+        inspect(&client, "two", "{{.NetworkSettings.IPAddress}}")? != address,
         "{address} was given out twice"
     );
-    client.ok(&["rm", "-f", "x"])?;
+    client.ok(&["rm", "-f", "one"])?;
     check!(hello().is_err(), "the port answers although its container is gone");
     Ok(())
 }
 
 fn rm_on_exit_happens_later(t: &Ctx) -> Result<()> {
     let (daemon, client) = engine(t)?;
-    client.ok(&["run", "-d", "--rm", "--name", "x", "busybox", "sleep", "0.5"])?;
+    client.ok(&["run", "-d", "--rm", "--name", "one", "busybox", "sleep", "0.5"])?;
     daemon.kill()?;
     std::thread::sleep(Duration::from_millis(1000));
     daemon.up()?;
-    eventually("it is gone", Duration::from_secs(5), || Ok(client.run(&["inspect", "x"])?.code == 1))
+    eventually("it is gone", Duration::from_secs(5), || Ok(client.run(&["inspect", "one"])?.code == 1))
 }
 
 fn footprint(daemon: &Daemon) -> Footprint {

@@ -79,6 +79,7 @@ fn tcp_on_loopback(t: &Ctx) -> Result<()> {
 /// Runs a daemon that must refuse to start; what it says.
 fn refused(t: &Ctx, what: &str, options: &[&str]) -> Result<String> {
     let dir = t.path(what);
+    let bridge = format!("fr{}", what.trim_end_matches(".json"));
     let mut command = Command::new(t.settings.ferry());
     command.arg("daemon").args(options);
     if !options.contains(&"--data-root") {
@@ -89,7 +90,7 @@ fn refused(t: &Ctx, what: &str, options: &[&str]) -> Result<String> {
         .arg(dir.join("exec"))
         .arg("--pidfile")
         .arg(dir.join("pid"))
-        .args(["--bridge", "ft-refused"]);
+        .args(["--bridge", &bridge]);
     let output = Running::start(command, None)?.finish(Duration::from_secs(10));
     if dir.exists() {
         std::fs::remove_dir_all(&dir)?;
@@ -97,14 +98,14 @@ fn refused(t: &Ctx, what: &str, options: &[&str]) -> Result<String> {
     let output = output?;
     check!(output.code != 0, "the daemon started\n{output}");
     check!(
-        !std::path::Path::new("/sys/class/net/ft-refused").exists(),
+        !std::path::Path::new("/sys/class/net").join(&bridge).exists(),
         "it made its bridge before it refused"
     );
     Ok(format!("{}{}", output.stdout, output.stderr))
 }
 
 fn tcp_elsewhere_is_refused(t: &Ctx) -> Result<()> {
-    let text = refused(t, "x", &["-H", "tcp://0.0.0.0:0"])?;
+    let text = refused(t, "tcp", &["-H", "tcp://0.0.0.0:0"])?;
     check!(text.contains("insecure-tcp") || text.contains("TLS"), "{text}");
     Ok(())
 }
@@ -146,7 +147,7 @@ fn config_file(t: &Ctx) -> Result<()> {
 fn one_daemon_per_data_root(t: &Ctx) -> Result<()> {
     let daemon = Daemon::start(&t.settings, "only")?;
     let data = daemon.data_root().display().to_string();
-    let text = refused(t, "x", &["-H", "unix:///tmp/ferry-refused.sock", "--data-root", &data])?;
+    let text = refused(t, "second", &["-H", "unix:///tmp/ferry-refused.sock", "--data-root", &data])?;
     check!(!text.is_empty(), "not a word");
     daemon.client()?.ok(&["ps"])?;
     Ok(())
@@ -267,16 +268,16 @@ fn end_on_sigterm(t: &Ctx) -> Result<()> {
     let daemon = Daemon::start(&t.settings, "term")?;
     let client = daemon.client()?;
     daemon::import_images(&t.settings, &client)?;
-    client.ok(&["run", "-d", "--name", "x", "busybox", "sleep", "1000"])?;
-    let pid: i32 = client.ok(&["inspect", "-f", "{{.State.Pid}}", "x"])?.parse()?;
+    client.ok(&["run", "-d", "--name", "one", "busybox", "sleep", "1000"])?;
+    let pid: i32 = client.ok(&["inspect", "-f", "{{.State.Pid}}", "one"])?.parse()?;
     // Clients that follow something do not hold it up.
-    let following = client.start(&["logs", "-f", "x"])?;
+    let following = client.start(&["logs", "-f", "one"])?;
     std::thread::sleep(Duration::from_millis(300));
     equal!(daemon.terminate()?, 0);
     drop(following);
     check!(leaks::processes_named("sleep").contains(&pid), "the container ended with the daemon");
     daemon.up()?;
-    equal!(client.ok(&["inspect", "-f", "{{.State.Pid}}", "x"])?, pid.to_string());
+    equal!(client.ok(&["inspect", "-f", "{{.State.Pid}}", "one"])?, pid.to_string());
     http::request(&daemon.socket(), "GET", "/_ping", None)?.status(200)?;
     Ok(())
 }

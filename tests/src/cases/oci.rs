@@ -17,6 +17,8 @@ pub fn cases() -> Vec<Case> {
 
 /// A bundle and the runtime's state directory, removed in the end.
 struct Bundle {
+    /// The container's, unique because its control group is named after it.
+    id: String,
     dir: PathBuf,
     ferry: PathBuf,
 }
@@ -44,7 +46,7 @@ impl Bundle {
             "linux": {"namespaces": namespaces, "resources": {"devices": [{"allow": false, "access": "rwm"}]}, "maskedPaths": ["/proc/kcore"], "readonlyPaths": ["/proc/sys"]},
         });
         archive::save(&dir, "config.json", config.to_string().as_bytes())?;
-        Ok(Self { dir, ferry: t.settings.ferry() })
+        Ok(Self { id: t.name("oci"), dir, ferry: t.settings.ferry() })
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -62,7 +64,8 @@ impl Bundle {
     }
 
     /// `create` leaves the container's stdio with the container: pipes would never end.
-    fn create(&self, id: &str) -> Result<()> {
+    fn create(&self) -> Result<()> {
+        let id = self.id.as_str();
         let pid_file = self.dir.join("pid");
         let log = std::fs::File::create(self.dir.join("out"))?;
         let mut command =
@@ -83,56 +86,58 @@ impl Bundle {
 
 impl Drop for Bundle {
     fn drop(&mut self) {
-        for id in ["one", "two"] {
-            let _ = self.oci(&["delete", "--force", id]);
-        }
+        let _ = self.oci(&["delete", "--force", &self.id]);
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
 fn run(t: &Ctx) -> Result<()> {
     let bundle = Bundle::new(t, &["sh", "-c", "hostname; echo $$; exit 6"])?;
+    let id = bundle.id.clone();
     let dir = bundle.path().display().to_string();
-    bundle.oci(&["run", "--bundle", &dir, "one"])?.code(6)?.stdout("bundle\n1")?;
+    bundle.oci(&["run", "--bundle", &dir, &id])?.code(6)?.stdout("bundle\n1")?;
     Ok(())
 }
 
 fn create_start_kill_delete(t: &Ctx) -> Result<()> {
     let bundle = Bundle::new(t, &["sh", "-c", "echo begun; exec sleep 1000"])?;
-    bundle.create("one")?;
-    let state = bundle.state("one")?;
+    let id = bundle.id.clone();
+    bundle.create()?;
+    let state = bundle.state(&id)?;
     equal!(state["status"].as_str(), Some("created"));
     equal!(state["bundle"].as_str(), bundle.path().to_str());
     equal!(std::fs::read_to_string(bundle.dir.join("out"))?, "");
-    bundle.oci(&["start", "one"])?.code(0)?;
+    bundle.oci(&["start", &id])?.code(0)?;
     eventually("it has begun", Duration::from_secs(5), || {
         Ok(std::fs::read_to_string(bundle.dir.join("out"))? == "begun\n")
     })?;
-    equal!(bundle.state("one")?["status"].as_str(), Some("running"));
-    check!(bundle.oci(&["delete", "one"])?.code != 0, "a running container was deleted");
-    bundle.oci(&["kill", "one", "KILL"])?.code(0)?;
-    eventually("it is stopped", Duration::from_secs(5), || Ok(bundle.state("one")?["status"] == "stopped"))?;
-    bundle.oci(&["delete", "one"])?.code(0)?;
-    check!(bundle.oci(&["state", "one"])?.code != 0, "it is still known");
+    equal!(bundle.state(&id)?["status"].as_str(), Some("running"));
+    check!(bundle.oci(&["delete", &id])?.code != 0, "a running container was deleted");
+    bundle.oci(&["kill", &id, "KILL"])?.code(0)?;
+    eventually("it is stopped", Duration::from_secs(5), || Ok(bundle.state(&id)?["status"] == "stopped"))?;
+    bundle.oci(&["delete", &id])?.code(0)?;
+    check!(bundle.oci(&["state", &id])?.code != 0, "it is still known");
     Ok(())
 }
 
 fn exec(t: &Ctx) -> Result<()> {
     let bundle = Bundle::new(t, &["sleep", "1000"])?;
-    bundle.create("one")?;
-    bundle.oci(&["start", "one"])?.code(0)?;
-    bundle.oci(&["exec", "one", "sh", "-c", "hostname; exit 4"])?.code(4)?.stdout("bundle")?;
-    bundle.oci(&["delete", "--force", "one"])?.code(0)?;
+    let id = bundle.id.clone();
+    bundle.create()?;
+    bundle.oci(&["start", &id])?.code(0)?;
+    bundle.oci(&["exec", &id, "sh", "-c", "hostname; exit 4"])?.code(4)?.stdout("bundle")?;
+    bundle.oci(&["delete", "--force", &id])?.code(0)?;
     Ok(())
 }
 
 fn errors(t: &Ctx) -> Result<()> {
     let bundle = Bundle::new(t, &["no-such-program"])?;
+    let id = bundle.id.clone();
     let dir = bundle.path().display().to_string();
-    let output = bundle.oci(&["run", "--bundle", &dir, "one"])?;
+    let output = bundle.oci(&["run", "--bundle", &dir, &id])?;
     check!(output.code != 0 && output.stderr.contains("no-such-program"), "{output}");
-    check!(bundle.oci(&["state", "one"])?.code != 0, "a container that never ran is known");
-    let output = bundle.oci(&["run", "--bundle", "/no/such/bundle", "two"])?;
+    check!(bundle.oci(&["state", &id])?.code != 0, "a container that never ran is known");
+    let output = bundle.oci(&["run", "--bundle", "/no/such/bundle", &id])?;
     check!(output.code != 0 && output.stderr.contains("/no/such/bundle"), "{output}");
     Ok(())
 }

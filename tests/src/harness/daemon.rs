@@ -98,6 +98,7 @@ impl Daemon {
             .arg(self.run.join("exec"))
             .arg("--pidfile")
             .arg(self.run.join("pid"))
+            .args(["--cgroup-parent", &leaks::cgroup_parent()])
             .args(&self.options)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

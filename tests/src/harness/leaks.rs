@@ -8,28 +8,50 @@ use std::time::{Duration, Instant};
 
 use super::process;
 
-/// What can be seen on the host at one moment.
+/// The control group all engines of this run make those of their containers in.
+pub fn cgroup_parent() -> String {
+    format!("/ferry-t{}", std::process::id())
+}
+
+/// What the engines of this run have on the host. Other engines may be at work meanwhile, so only what
+/// bears this run's name counts, and links that belong to nobody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    cgroups: BTreeSet<String>,
-    namespaces: BTreeSet<String>,
+    ours: BTreeSet<String>,
     links: BTreeSet<String>,
-    shims: BTreeSet<i32>,
-    tables: BTreeSet<String>,
-    run: BTreeSet<String>,
 }
 
 impl Host {
     /// Looks.
     pub fn look() -> Self {
-        Self {
-            cgroups: container_cgroups().into_iter().map(|path| path.display().to_string()).collect(),
-            namespaces: network_namespaces(),
-            links: names_in("/sys/class/net").collect(),
-            shims: processes_named("ferry-shim").into_iter().collect(),
-            tables: firewall().lines().filter(|line| line.starts_with("table")).map(str::to_owned).collect(),
-            run: names_in("/run").filter(|name| name.starts_with("ferry-t")).collect(),
-        }
+        let (name, bridge) =
+            (format!("ferry-t{}", std::process::id()), format!("ft{}-", std::process::id() % 100_000));
+        let mut ours: BTreeSet<String> = container_cgroups()
+            .into_iter()
+            .filter(|path| path.iter().any(|part| part == name.as_str()))
+            .map(|path| format!("cgroup {}", path.display()))
+            .collect();
+        let rules = firewall();
+        let tables = rules.lines().filter(|line| line.starts_with("table") && line.contains(&bridge));
+        ours.extend(tables.map(str::to_owned));
+        ours.extend(
+            names_in("/run")
+                .filter(|entry| entry.starts_with(&format!("{name}-")))
+                .map(|entry| format!("/run/{entry}")),
+        );
+        let shims = processes_named("ferry-shim");
+        ours.extend(
+            shims
+                .iter()
+                .filter(|pid| mentions(**pid, &format!("/run/{name}-")))
+                .map(|pid| format!("shim {pid}")),
+        );
+        let links = names_in("/sys/class/net").filter(|link| {
+            // A port of somebody else's bridge is theirs.
+            let master = std::fs::read_link(format!("/sys/class/net/{link}/master"));
+            master.is_err() || link.starts_with(&bridge)
+        });
+        Self { ours, links: links.collect() }
     }
 
     /// What is there now that was not there then. Teardown may go on for a moment after an answer, so
@@ -46,19 +68,19 @@ impl Host {
     }
 
     fn difference(&self, now: &Self) -> Vec<String> {
-        let kinds = [
-            ("cgroup", &self.cgroups, &now.cgroups),
-            ("network namespace", &self.namespaces, &now.namespaces),
-            ("link", &self.links, &now.links),
-            ("firewall", &self.tables, &now.tables),
-            ("directory /run/", &self.run, &now.run),
-        ];
-        let mut found: Vec<String> = kinds
-            .iter()
-            .flat_map(|(kind, then, now)| now.difference(then).map(move |name| format!("{kind} {name}")))
-            .collect();
-        found.extend(now.shims.difference(&self.shims).map(|pid| format!("process ferry-shim {pid}")));
-        found
+        let links = now.links.difference(&self.links).map(|name| format!("link {name}"));
+        now.ours.difference(&self.ours).cloned().chain(links).collect()
+    }
+}
+
+/// Removes the control group of this run from each hierarchy, once it is empty.
+pub fn remove_cgroup_parent() {
+    let name = cgroup_parent();
+    let name = name.trim_start_matches('/');
+    let hierarchies = names_in("/sys/fs/cgroup").map(|entry| Path::new("/sys/fs/cgroup").join(entry));
+    for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
+        // Not there, or, when something was left behind, not empty: the search for leaks has said so.
+        let _ = std::fs::remove_dir(hierarchy.join(name));
     }
 }
 
@@ -157,15 +179,6 @@ fn has_container_id(name: &str) -> bool {
     name.split(|c: char| !c.is_ascii_hexdigit()).any(|part| part.len() == 64)
 }
 
-/// Network namespaces that a process is in.
-fn network_namespaces() -> BTreeSet<String> {
-    names_in("/proc")
-        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
-        .filter_map(|pid| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok())
-        .map(|link| link.display().to_string())
-        .collect()
-}
-
 /// The host's nftables rules; empty where nft(8) is not installed.
 pub fn firewall() -> String {
     let mut command = Command::new("nft");
@@ -236,8 +249,8 @@ mod tests {
         let then = Host::look();
         let mut now = then.clone();
         now.links.insert("veth123".to_owned());
-        now.shims.insert(4242);
-        assert_eq!(then.difference(&now), ["link veth123", "process ferry-shim 4242"]);
+        now.ours.insert("shim 4242".to_owned());
+        assert_eq!(then.difference(&now), ["shim 4242", "link veth123"]);
         assert!(now.difference(&then).is_empty());
     }
 }

@@ -230,6 +230,7 @@ pub fn run(arguments: &Arguments, cases: Vec<Case>) -> ExitCode {
     };
     if conclusion.num_passed + conclusion.num_failed > 0 {
         left.extend(before.left_behind(Duration::from_secs(10)));
+        leaks::remove_cgroup_parent();
         let outcome = if left.is_empty() { Ok(()) } else { Err(left.join("\n")) };
         println!(
             "the whole suite leaves nothing behind ... {}",

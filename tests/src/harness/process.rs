@@ -59,7 +59,7 @@ impl Output {
 
 impl std::fmt::Display for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let cut = |text: &str| match text.char_indices().nth(2_000) {
+        let cut = |text: &str| match text.char_indices().nth(600) {
             Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
             None => text.to_owned(),
         };
