@@ -3,6 +3,7 @@
 mod config;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -118,7 +119,8 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     match start(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            // Not through tracing: what is wrong with the settings is found before logging is set up.
+            let _ = writeln!(std::io::stderr(), "ferry daemon: {error:#}");
             ExitCode::FAILURE
         }
     }
