@@ -30,7 +30,7 @@ impl Engine {
     pub async fn open(config: EngineConfig) -> Result<Self> {
         let inner = Arc::new(crate::blocking(move || open_parts(config)).await?);
         tokio::spawn(Arc::clone(&inner.shims).keep_filled());
-        let records = recover::load_records(&inner.paths.containers())?;
+        let records = recover::load_records(&inner.paths.containers(), &inner.volumes)?;
         let records = {
             let inner = Arc::clone(&inner);
             crate::blocking(move || {

@@ -8,11 +8,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use ferry_api::volume::Volume;
+use ferry_types::ContainerId;
 use ferry_types::name::is_restricted_name;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{EngineError, Result};
 use crate::time::now_nanos;
+
+/// First character of a directory in which a volume is being made, followed by its name. No volume's name begins so.
+const MAKING: char = '+';
+/// First character of the directory of a volume that is being deleted.
+const REMOVING: char = '-';
 
 /// What is recorded of a volume, in `volumes/NAME/volume.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,8 +27,11 @@ pub(crate) struct VolumeRecord {
     /// Nanoseconds since the epoch.
     pub created_at: i64,
     pub labels: BTreeMap<String, String>,
-    /// Made without a name, for one container.
+    /// Made without a name.
     pub anonymous: bool,
+    /// The container a nameless volume was made for; empty when it was made by itself.
+    #[serde(default)]
+    pub made_for: String,
     /// Whether its contents were taken from an image or written to: it is not filled again.
     pub filled: bool,
 }
@@ -41,6 +50,12 @@ impl VolumeStore {
         let entries = fs::read_dir(&root).map_err(file("read", &root))?;
         for entry in entries.flatten() {
             let Ok(name) = entry.file_name().into_string() else { continue };
+            if name.starts_with([MAKING, REMOVING]) {
+                if let Err(error) = fs::remove_dir_all(entry.path()) {
+                    tracing::warn!(path = %entry.path().display(), %error, "cannot remove a left-over");
+                }
+                continue;
+            }
             if !entry.path().join("_data").is_dir() {
                 continue;
             }
@@ -73,12 +88,19 @@ impl VolumeStore {
         self.lock().values().cloned().collect()
     }
 
+    /// Names of the nameless volumes made for a container.
+    pub fn made_for(&self, container: &str) -> Vec<String> {
+        let volumes = self.lock();
+        volumes.values().filter(|v| v.made_for == container).map(|v| v.name.clone()).collect()
+    }
+
     /// The volume of this name, made when there is none. Tells whether it was made.
     pub fn ensure(
         &self,
         name: &str,
         labels: &BTreeMap<String, String>,
         anonymous: bool,
+        made_for: &str,
     ) -> Result<(VolumeRecord, bool)> {
         if !is_restricted_name(name) {
             return Err(EngineError::InvalidParameter(format!(
@@ -94,12 +116,21 @@ impl VolumeStore {
             created_at: now_nanos(),
             labels: labels.clone(),
             anonymous,
+            made_for: made_for.to_owned(),
             filled: false,
         };
+        // Complete or not there at all, whenever the engine is killed.
         let dir = self.root.join(name);
-        make_dir(&dir, 0o701)?;
-        make_dir(&dir.join("_data"), 0o755)?;
-        self.save(&record)?;
+        let unfinished = self.root.join(format!("{MAKING}{name}"));
+        let make = || {
+            make_dir(&unfinished, 0o701)?;
+            make_dir(&unfinished.join("_data"), 0o755)?;
+            save(&unfinished, &record)?;
+            fs::rename(&unfinished, &dir).map_err(file("create", &dir))
+        };
+        make().inspect_err(|_| {
+            let _ = fs::remove_dir_all(&unfinished);
+        })?;
         volumes.insert(name.to_owned(), record.clone());
         Ok((record, true))
     }
@@ -109,28 +140,27 @@ impl VolumeStore {
         let mut volumes = self.lock();
         let Some(record) = volumes.get_mut(name) else { return Ok(()) };
         record.filled = true;
-        self.save(record)
+        save(&self.root.join(name), record)
     }
 
     /// Removes a volume and its data. The caller knows that no container uses it.
     pub fn remove(&self, name: &str) -> Result<()> {
-        let mut volumes = self.lock();
-        if volumes.remove(name).is_none() {
-            return Err(EngineError::NoSuchVolume(name.to_owned()));
-        }
         let dir = self.root.join(name);
-        match fs::remove_dir_all(&dir) {
-            Err(e) if e.kind() != IoErrorKind::NotFound => Err(file("remove", &dir)(e)),
+        let trash = self.root.join(format!("{REMOVING}{}", ContainerId::random()));
+        {
+            let mut volumes = self.lock();
+            if !volumes.contains_key(name) {
+                return Err(EngineError::NoSuchVolume(name.to_owned()));
+            }
+            match fs::rename(&dir, &trash) {
+                Err(e) if e.kind() != IoErrorKind::NotFound => return Err(file("remove", &dir)(e)),
+                _ => volumes.remove(name),
+            };
+        }
+        match fs::remove_dir_all(&trash) {
+            Err(e) if e.kind() != IoErrorKind::NotFound => Err(file("remove", &trash)(e)),
             _ => Ok(()),
         }
-    }
-
-    fn save(&self, record: &VolumeRecord) -> Result<()> {
-        let path = self.root.join(&record.name).join("volume.json");
-        let json = serde_json::to_vec(record).map_err(|e| EngineError::System(e.to_string()))?;
-        let temporary = path.with_extension("json.new");
-        fs::write(&temporary, json).map_err(file("write", &temporary))?;
-        fs::rename(&temporary, &path).map_err(file("replace", &path))
     }
 
     /// The API's view of a volume.
@@ -154,6 +184,15 @@ impl VolumeStore {
     }
 }
 
+/// Replaces the record in a volume's directory.
+fn save(dir: &Path, record: &VolumeRecord) -> Result<()> {
+    let path = dir.join("volume.json");
+    let json = serde_json::to_vec(record).map_err(|e| EngineError::System(e.to_string()))?;
+    let temporary = path.with_extension("json.new");
+    fs::write(&temporary, json).map_err(file("write", &temporary))?;
+    fs::rename(&temporary, &path).map_err(file("replace", &path))
+}
+
 fn make_dir(path: &Path, mode: u32) -> Result<()> {
     match fs::DirBuilder::new().mode(mode).create(path) {
         Err(e) if e.kind() != IoErrorKind::AlreadyExists => Err(file("create", path)(e)),
@@ -174,11 +213,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("volumes");
         let store = VolumeStore::open(root.clone()).unwrap();
-        assert!(store.ensure("data", &BTreeMap::new(), false).unwrap().1);
-        assert!(!store.ensure("data", &BTreeMap::new(), false).unwrap().1);
+        assert!(store.ensure("data", &BTreeMap::new(), false, "").unwrap().1);
+        assert!(!store.ensure("data", &BTreeMap::new(), false, "").unwrap().1);
+        store.ensure("nameless", &BTreeMap::new(), true, "c1").unwrap();
         store.mark_filled("data").unwrap();
         fs::write(store.data_dir("data").join("f"), "x").unwrap();
-        let again = VolumeStore::open(root).unwrap();
+        // What an engine leaves that is killed while it makes one and removes another.
+        for left_over in ["+new/_data", "-0123/_data"] {
+            fs::create_dir_all(root.join(left_over)).unwrap();
+        }
+        let again = VolumeStore::open(root.clone()).unwrap();
+        assert_eq!(again.all().len(), 2);
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 2);
+        assert_eq!(again.made_for("c1"), ["nameless"]);
         assert!(again.get("data").unwrap().filled);
         again.remove("data").unwrap();
         assert!(!again.data_dir("data").exists());
@@ -190,7 +237,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = VolumeStore::open(dir.path().join("volumes")).unwrap();
         for bad in ["..", "a/b", "", "/etc", "x"] {
-            assert!(store.ensure(bad, &BTreeMap::new(), false).is_err(), "{bad}");
+            assert!(store.ensure(bad, &BTreeMap::new(), false, "").is_err(), "{bad}");
         }
     }
 }

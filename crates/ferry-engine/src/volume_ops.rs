@@ -44,7 +44,7 @@ impl Engine {
         let engine = self.clone();
         let labels = body.labels.into_map();
         let (record, made) =
-            crate::blocking(move || engine.inner.volumes.ensure(&name, &labels, anonymous)).await?;
+            crate::blocking(move || engine.inner.volumes.ensure(&name, &labels, anonymous, "")).await?;
         if made {
             self.inner.events.volume(EventKind::Create, &record.name);
         }

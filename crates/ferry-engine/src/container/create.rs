@@ -428,7 +428,7 @@ fn resolve_mounts(
             MountSource::Volume(name, labels) => (name.clone(), labels.clone(), false),
             MountSource::Anonymous(labels) => (ContainerId::random().to_string(), labels.clone(), true),
         };
-        let name = make_volume(inner, steps, &name, &labels, is_anonymous)?;
+        let name = make_volume(inner, steps, &name, &labels, is_anonymous.then_some(id))?;
         let fill = !request.no_copy && inner.volumes.get(&name).is_some_and(|v| !v.filled);
         let data = inner.volumes.data_dir(&name);
         if fill {
@@ -453,13 +453,14 @@ fn make_volume(
     steps: &mut Steps,
     name: &str,
     labels: &BTreeMap<String, String>,
-    anonymous: bool,
+    nameless_for: Option<&ContainerId>,
 ) -> Result<String> {
-    let (record, made) = inner.volumes.ensure(name, labels, anonymous)?;
+    let made_for = nameless_for.map_or("", ContainerId::as_str);
+    let (record, made) = inner.volumes.ensure(name, labels, nameless_for.is_some(), made_for)?;
     if made {
         inner.events.volume(EventKind::Create, name);
         // Named volumes stay after a failed create, as in Docker: another container may use them by now.
-        if anonymous {
+        if nameless_for.is_some() {
             let dir = inner.volumes.data_dir(name);
             steps.done("anonymous volume", move || {
                 let parent = dir.parent().map(Path::to_owned).unwrap_or_default();

@@ -92,6 +92,10 @@ async fn run(
     let (sender, notices) = mpsc::unbounded_channel();
     let shim = ShimClient::new(warm.socket, sender.clone(), Arc::clone(&inner.execs))
         .map_err(|e| failed("connect to the shim", e))?;
+    // Before the shim knows its container: should this engine be killed now, the next one must know that a shim may be
+    // about to launch it.
+    let process = serde_json::to_vec(&warm.process).map_err(|e| failed("encode the shim's pid", e.into()))?;
+    write(&request.pid_file, &process)?;
     // Both are sent at once; the shim answers in order.
     let (reply, subscribed) = tokio::join!(
         shim.call(ShimRequest::Launch(Box::new(request)), &fds),

@@ -1,6 +1,7 @@
 //! What an engine does with the containers it finds: it takes over those that run, learns how the others ended, and tidies up
 //! after whatever was interrupted. See `docs/shim.md` for why every order of events leads to the right answer.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,12 +18,16 @@ use crate::error::{EngineError, Result};
 use crate::exec::ExecTable;
 use crate::inner::Inner;
 use crate::paths::BundleDir;
-use crate::shim::ShimClient;
+use crate::shim::{ShimClient, live_since};
 use crate::time::now_nanos;
+use crate::volume::VolumeStore;
 
 /// How often a live shim that does not listen yet is asked again, and how long between.
 const CONNECT_ATTEMPTS: u32 = 100;
 const CONNECT_PAUSE: Duration = Duration::from_millis(20);
+/// How long the engine's start waits for shims. One that is stuck longer delays nobody but its own container, which
+/// turns up when the shim answers.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What became of a container while no engine looked.
 enum Found {
@@ -35,7 +40,7 @@ enum Found {
 }
 
 /// Reads all records. One that cannot be read is set aside with a message; the others are not affected.
-pub(crate) fn load_records(containers: &Path) -> Result<Vec<ContainerRecord>> {
+pub(crate) fn load_records(containers: &Path, volumes: &VolumeStore) -> Result<Vec<ContainerRecord>> {
     let entries = fs::read_dir(containers).map_err(|source| EngineError::File {
         action: "read",
         path: containers.to_owned(),
@@ -49,6 +54,11 @@ pub(crate) fn load_records(containers: &Path) -> Result<Vec<ContainerRecord>> {
             Err(EngineError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 // A create that was interrupted before it had a record: nobody was told of this container.
                 tracing::info!(path = %entry.path().display(), "removing a half-created container");
+                for volume in volumes.made_for(&entry.file_name().to_string_lossy()) {
+                    if let Err(error) = volumes.remove(&volume) {
+                        tracing::warn!(volume, %error, "cannot remove a half-created container's volume");
+                    }
+                }
                 let _ = fs::remove_dir_all(entry.path());
             }
             Err(error) => {
@@ -69,14 +79,28 @@ pub(crate) async fn recover(inner: &Arc<Inner>, records: Vec<ContainerRecord>) {
         let inner = Arc::clone(inner);
         tasks.spawn(async move { recover_one(&inner, record).await });
     }
-    while let Some(result) = tasks.join_next().await {
-        if let Err(error) = result {
-            tracing::error!(%error, "a container could not be taken over");
+    let mut to_remove = Vec::new();
+    let all = async {
+        while let Some(result) = tasks.join_next().await {
+            match result {
+                Ok(record) => to_remove.extend(record),
+                Err(error) => tracing::error!(%error, "a container could not be taken over"),
+            }
         }
+    };
+    if tokio::time::timeout(PATIENCE, all).await.is_err() {
+        tracing::error!(count = tasks.len(), "shims do not answer; going on without their containers");
+        tasks.detach_all();
+    }
+    // Now that the users of every volume are known.
+    for record in to_remove {
+        teardown::remove(inner, &record, true).await;
+        inner.containers.release_name(&record.name, &record.id);
     }
 }
 
-async fn recover_one(inner: &Arc<Inner>, mut record: ContainerRecord) {
+/// Gives the record back when the container ended meanwhile and is to be removed.
+async fn recover_one(inner: &Arc<Inner>, mut record: ContainerRecord) -> Option<ContainerRecord> {
     let id = record.id.clone();
     let found = look(inner, &record).await;
     let (state, adopted, start) = match found {
@@ -91,9 +115,7 @@ async fn recover_one(inner: &Arc<Inner>, mut record: ContainerRecord) {
             record.endpoint = None;
             record.lifecycle = Lifecycle::Exited(exit.clone());
             if record.host_config.auto_remove {
-                teardown::remove(inner, &record, true).await;
-                inner.containers.release_name(&record.name, &id);
-                return;
+                return Some(record);
             }
             let state = State::Exited(exit);
             let start = wants_start(&record, &state);
@@ -110,6 +132,7 @@ async fn recover_one(inner: &Arc<Inner>, mut record: ContainerRecord) {
     };
     let handle = owner::spawn(Arc::clone(inner), record, state, adopted);
     inner.containers.insert(id, handle);
+    None
 }
 
 fn wants_start(record: &ContainerRecord, state: &State) -> bool {
@@ -138,9 +161,9 @@ async fn look(inner: &Arc<Inner>, record: &ContainerRecord) -> Found {
             finished_at: exit.finished_at,
             error: String::new(),
         },
-        // The host went down under it, or its shim was killed.
+        // Its shim was killed and may have left processes behind, or the host went down under it.
         None => ExitInfo {
-            code: 255,
+            code: if teardown::kill_left_behind(inner, record).await { 137 } else { 255 },
             finished_at: now_nanos(),
             started_at: record.created_at,
             ..ExitInfo::default()
@@ -175,26 +198,26 @@ fn shim_lives(bundle: &BundleDir) -> bool {
     else {
         return false;
     };
-    let stat = fs::read_to_string(format!("/proc/{}/stat", shim.pid)).unwrap_or_default();
-    // Fields are counted after the command name, which may contain anything but is closed by the last parenthesis
-    // (proc_pid_stat(5)); start time is the 22nd field, the state the 3rd.
-    let mut fields =
-        stat.rsplit_once(')').map(|(_, rest)| rest.split_ascii_whitespace()).into_iter().flatten();
-    let state = fields.next();
-    let start_time = fields.nth(18).and_then(|t| t.parse::<u64>().ok());
-    start_time == Some(shim.start_time) && !matches!(state, Some("Z" | "X"))
+    live_since(shim.pid) == Some(shim.start_time)
 }
 
-/// Run directories nobody's container has any more.
+/// Run directories of containers that do not run or do not exist any more. Those of containers whose record is unreadable
+/// stay: such a container may run, and its record may be repaired.
 pub(crate) fn remove_stray_bundles(inner: &Inner, records: &[ContainerRecord]) {
-    let known: std::collections::HashSet<_> = records
-        .iter()
-        .filter_map(|r| inner.paths.bundle(&r.id).path().file_name().map(std::ffi::OsStr::to_owned))
-        .collect();
+    let file_name = |path: &Path| path.file_name().map(std::ffi::OsStr::to_owned);
+    let bundle = |r: &ContainerRecord| file_name(inner.paths.bundle(&r.id).path());
+    let idle: HashSet<_> =
+        records.iter().filter(|r| r.lifecycle != Lifecycle::Running).filter_map(bundle).collect();
+    let mut known: HashSet<_> = records.iter().filter_map(bundle).collect();
+    for entry in fs::read_dir(inner.paths.containers()).into_iter().flatten().flatten() {
+        if let Ok(id) = entry.file_name().to_string_lossy().parse() {
+            known.extend(file_name(inner.paths.bundle(&id).path()));
+        }
+    }
     let Ok(entries) = fs::read_dir(inner.paths.run_containers()) else { return };
     for entry in entries.flatten() {
-        if !known.contains(&entry.file_name()) {
-            tracing::info!(path = %entry.path().display(), "removing a run directory without a container");
+        if idle.contains(&entry.file_name()) || !known.contains(&entry.file_name()) {
+            tracing::info!(path = %entry.path().display(), "removing a left-over run directory");
             let _ = fs::remove_dir_all(entry.path());
         }
     }

@@ -62,9 +62,18 @@ pub(crate) async fn after_lost_shim(inner: &Arc<Inner>, record: &ContainerRecord
     if let Some(exit) = read_exit_record(&path) {
         return exit;
     }
+    kill_left_behind(inner, record).await;
+    ExitRecord { code: 137, ..unknown_exit(live.started_at) }
+}
+
+/// Kills what a container without a shim left running and removes its cgroup. Tells whether there was one.
+pub(crate) async fn kill_left_behind(inner: &Arc<Inner>, record: &ContainerRecord) -> bool {
     let cgroup = PathBuf::from(spec::cgroup_path(record, &inner.config.cgroup_parent));
     let kill = move || {
         let group = ferry_runtime::cgroup::Cgroup::open(&cgroup)?;
+        if !group.paths().iter().any(|(_, dir)| dir.exists()) {
+            return Ok(false);
+        }
         group.kill_all()?;
         for _ in 0..50 {
             if group.pids()?.is_empty() {
@@ -72,16 +81,17 @@ pub(crate) async fn after_lost_shim(inner: &Arc<Inner>, record: &ContainerRecord
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        group.remove()
+        group.remove().map(|()| true)
+    };
+    let failed = |error: &dyn std::fmt::Display| {
+        tracing::warn!(container = %record.id, %error, "cannot end the container's processes");
+        true
     };
     match crate::blocking_raw(kill).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::warn!(container = %record.id, %error, "cannot end the container's processes")
-        }
-        Err(error) => tracing::warn!(container = %record.id, %error, "cannot end the container's processes"),
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => failed(&error),
+        Err(error) => failed(&error),
     }
-    ExitRecord { code: 137, ..unknown_exit(live.started_at) }
 }
 
 /// The shim's record of how the last run ended, when it wrote one.
@@ -93,6 +103,17 @@ pub(crate) fn read_exit_record(path: &std::path::Path) -> Option<ExitRecord> {
 /// in the background, from where the next start of the engine goes on if it is interrupted.
 pub(crate) async fn remove(inner: &Arc<Inner>, record: &ContainerRecord, volumes: bool) {
     let id = &record.id;
+    if volumes {
+        // First, so that an interruption leaves a container that can be removed again and no volume that nobody knows.
+        for name in &record.anonymous_volumes {
+            if volume_users(inner, name).iter().all(|user| user == id.as_str()) {
+                match remove_volume(inner, name) {
+                    Ok(()) | Err(EngineError::NoSuchVolume(_)) => {}
+                    Err(error) => tracing::warn!(volume = name, %error, "cannot remove the anonymous volume"),
+                }
+            }
+        }
+    }
     let dir = inner.paths.container(id).path().to_owned();
     let trash = inner.paths.tmp().join(format!("removed-{id}"));
     let gone = match fs::rename(&dir, &trash) {
@@ -103,16 +124,6 @@ pub(crate) async fn remove(inner: &Arc<Inner>, record: &ContainerRecord, volumes
         }
     };
     inner.containers.remove(id);
-    if volumes {
-        for name in &record.anonymous_volumes {
-            if volume_users(inner, name).is_empty() {
-                match remove_volume(inner, name) {
-                    Ok(()) | Err(EngineError::NoSuchVolume(_)) => {}
-                    Err(error) => tracing::warn!(volume = name, %error, "cannot remove the anonymous volume"),
-                }
-            }
-        }
-    }
     tokio::task::spawn_blocking(move || {
         if let Err(error) = fs::remove_dir_all(&gone) {
             tracing::warn!(path = %gone.display(), %error, "cannot delete a removed container's files");

@@ -4,4 +4,4 @@ mod client;
 mod pool;
 
 pub(crate) use client::{ShimClient, ShimNotice};
-pub(crate) use pool::ShimPool;
+pub(crate) use pool::{ShimPool, live_since};

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ferry_shim_proto::ShimPid;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 use tokio::sync::Notify;
@@ -22,6 +23,8 @@ const REFILL_DELAY: Duration = Duration::from_millis(8);
 pub(crate) struct WarmShim {
     /// Our end of the shim's descriptor 3.
     pub socket: UnixStream,
+    /// Which process it is.
+    pub process: ShimPid,
 }
 
 /// The shim's program, sealed, and the shims waiting.
@@ -88,7 +91,21 @@ impl ShimPool {
             ferry_sys::spawn::spawn_with_socket(&program, &["ferry-shim"], self.log.as_fd(), theirs.as_fd())?;
         ours.set_nonblocking(true)?;
         reap_in_background(pid)?;
-        Ok(WarmShim { socket: ours })
+        let start_time = live_since(pid).ok_or_else(|| io::Error::other("the shim ended at once"))?;
+        Ok(WarmShim { socket: ours, process: ShimPid { pid, start_time } })
+    }
+}
+
+/// When a process started, in clock ticks after boot; `None` when it is not or no longer alive.
+pub(crate) fn live_since(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Fields are counted after the command name, which may contain anything but is closed by the last parenthesis
+    // (proc_pid_stat(5)); start time is the 22nd field, the state the 3rd.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    match fields.next() {
+        None | Some("Z" | "X") => None,
+        Some(_) => fields.nth(18)?.parse().ok(),
     }
 }
 
