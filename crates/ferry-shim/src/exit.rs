@@ -118,10 +118,9 @@ impl Shim {
         }
         if self.oom.is_some() {
             self.take_oom();
-        } else if code == 137 {
+        } else if code == 137 || self.memory_limited {
             // Ended before the watch was set up.
-            let kills = self.container.cgroup.stats().map(|s| s.memory.oom_kills);
-            if kills.is_ok_and(|kills| kills > 0) {
+            if self.container.cgroup.oom_kills() > 0 {
                 self.oom_happened();
             }
         }
@@ -223,6 +222,8 @@ impl Shim {
         let wanted = Some(EventFlags::IN | EventFlags::PRI);
         if self.oom_interest.set(&self.poller, watch.fd.as_fd(), token, wanted).is_ok() {
             self.oom = Some(watch);
+            // What happened before has left no mark on the descriptor.
+            self.take_oom();
         }
     }
 

@@ -48,6 +48,7 @@ pub struct Launched {
     pub files: Files,
     pub container: Container,
     pub own_pid_namespace: bool,
+    pub memory_limited: bool,
     pub started_at: i64,
     pub listener: OwnedFd,
     pub session: Session,
@@ -157,6 +158,7 @@ fn build(launch: Launch, fds: Descriptors, files: Files, spec: &Spec) -> Result<
     Ok(Launched {
         files,
         own_pid_namespace: has_own_pid_namespace(spec),
+        memory_limited: has_memory_limit(spec),
         container,
         started_at,
         listener,
@@ -173,6 +175,12 @@ fn abandon(container: &Container) {
         let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
     }
     let _ = container.cgroup.remove();
+}
+
+fn has_memory_limit(spec: &Spec) -> bool {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let memory = resources.and_then(|resources| resources.memory().as_ref());
+    memory.and_then(|memory| memory.limit()).is_some_and(|limit| limit > 0)
 }
 
 /// Whether the container has a new pid namespace: the kernel then ends all its processes with init.

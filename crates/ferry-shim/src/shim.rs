@@ -72,6 +72,8 @@ pub struct Shim {
     pub(crate) container: Container,
     /// Whether the death of init takes all other processes with it.
     pub(crate) own_pid_namespace: bool,
+    /// Whether the container may run out of memory by itself.
+    pub(crate) memory_limited: bool,
     pub(crate) started_at: i64,
     pub(crate) paused: bool,
     pub(crate) oom: Option<OomWatch>,
@@ -131,6 +133,7 @@ impl Shim {
             files: launched.files,
             container: launched.container,
             own_pid_namespace: launched.own_pid_namespace,
+            memory_limited: launched.memory_limited,
             started_at: launched.started_at,
             paused: false,
             oom: None,
