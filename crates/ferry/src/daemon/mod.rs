@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
@@ -21,6 +22,11 @@ const DEFAULT_SOCKET: &str = "unix:///run/ferry/ferry.sock";
 const DEFAULT_CONFIG: &str = "/etc/ferry/daemon.json";
 /// Threads that wait for the kernel on behalf of requests, at most.
 const MAX_BLOCKING_THREADS: usize = 64;
+
+/// When a start is over.
+const SETTLED: Duration = Duration::from_secs(3);
+/// Between two rounds of giving memory back.
+const TRIM_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Runs the ferry engine and serves the Docker Engine API
 #[derive(Parser, Debug, Default)]
@@ -146,7 +152,7 @@ fn start(args: DaemonArgs) -> anyhow::Result<()> {
         .context("start the asynchronous runtime")?;
     runtime.block_on(serve(settings))?;
     // Work that blocks (a tar being written for a client that has left) does not hold up the end.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    runtime.shutdown_timeout(Duration::from_secs(2));
     Ok(())
 }
 
@@ -166,6 +172,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let engine = Engine::open(settings.engine).await.context("start the engine")?;
     let bound = Bound::open(settings.listeners).await?;
     tracing::info!(data_root = %engine.data_root().display(), "ferry {} is ready", ferry_engine::VERSION);
+    tokio::spawn(give_back_memory());
     let shutdown = async {
         loop {
             tokio::select! {
@@ -179,6 +186,18 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     ferry_server::serve_bound(engine, bound, shutdown).await;
     drop(pidfile);
     Ok(())
+}
+
+/// Gives memory back that was needed for a start or a burst of requests: freed heap, and pages of code that are mapped
+/// again when they are used again.
+async fn give_back_memory() {
+    tokio::time::sleep(SETTLED).await;
+    loop {
+        ferry_sys::supervisor::trim_heap();
+        // Failing changes nothing but the memory in use.
+        let _ = ferry_sys::supervisor::release_code();
+        tokio::time::sleep(TRIM_INTERVAL).await;
+    }
 }
 
 fn init_logging(level: &str) -> anyhow::Result<()> {
