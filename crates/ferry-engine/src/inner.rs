@@ -37,8 +37,8 @@ pub(crate) struct Inner {
     pub containers: Index,
     /// Identifies the engine in `info`, stable over restarts.
     pub engine_id: String,
-    /// Held while the engine owns its data root.
-    pub _lock: std::fs::File,
+    /// Held while the engine owns its data root, its exec root and its bridge.
+    pub _claims: (std::fs::File, std::fs::File, std::os::unix::net::UnixDatagram),
 }
 
 impl Inner {

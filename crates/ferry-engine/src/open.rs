@@ -2,7 +2,9 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -56,7 +58,9 @@ impl Engine {
 fn open_parts(config: EngineConfig) -> Result<Inner> {
     let paths = Paths::new(config.data_root.clone(), config.exec_root.clone());
     make_dir(paths.data_root(), 0o710)?;
-    let lock = take_lock(&paths.lock())?;
+    let lock = take_lock(&paths.lock(), "data root")?;
+    make_dir(paths.run_root(), 0o711)?;
+    let run_lock = take_lock(&paths.run_lock(), "exec root")?;
     for dir in [paths.containers(), paths.tmp(), paths.run_containers()] {
         make_dir(&dir, 0o710)?;
     }
@@ -64,11 +68,11 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
         move |path: &Path, source: io::Error| EngineError::File { action, path: path.to_owned(), source }
     };
     make_mount_points(&paths.mount_points())?;
-    let database = redb::Database::create(paths.database())
-        .map_err(|e| EngineError::System(format!("open {}: {e}", paths.database().display())))?;
+    let database = open_database(&paths)?;
     let images = Arc::new(ImageStore::open(&paths.images(), Arc::new(database))?);
     let engine_id = engine_id(&paths.data_root().join("engine-id"))?;
     let device = bridge_device(&config, &paths)?;
+    let bridge_claim = claim_bridge(&device)?;
     let stack = StackConfig { table_name: format!("ferry-{device}"), pool_size: config.warm_sandboxes };
     let network = NetworkStack::open(stack)?;
     let bip = config
@@ -98,7 +102,7 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
         seccomp: crate::spec::SeccompCache::default(),
         containers: crate::inner::Index::default(),
         engine_id,
-        _lock: lock,
+        _claims: (lock, run_lock, bridge_claim),
         paths,
         config,
     })
@@ -122,6 +126,30 @@ fn bridge_device(config: &EngineConfig, paths: &Paths) -> Result<String> {
     let name = if taken { "ferry0" } else { "docker0" };
     fs::write(&path, name).map_err(|source| EngineError::File { action: "write", path, source })?;
     Ok(name.to_owned())
+}
+
+/// Opens the images' metadata, or makes it for a new data root. Layers without metadata would be deleted as garbage under the
+/// containers that use them, so they are no new data root.
+fn open_database(paths: &Paths) -> Result<redb::Database> {
+    let path = paths.database();
+    let damaged = |why: String| {
+        EngineError::System(format!(
+            "the image database {} is {why}; put a copy of it back, or move it and {} away to start without images",
+            path.display(),
+            paths.images().display()
+        ))
+    };
+    let is_empty = fs::metadata(&path).map_or(true, |m| m.len() == 0);
+    let has_layers = fs::read_dir(paths.images().join("layers")).is_ok_and(|mut dir| dir.next().is_some());
+    if is_empty && has_layers {
+        return Err(damaged("missing, but there are layers".to_owned()));
+    }
+    redb::Database::create(&path).map_err(|e| match e {
+        redb::DatabaseError::DatabaseAlreadyOpen => {
+            EngineError::System(format!("the image database {} is in use by another process", path.display()))
+        }
+        e => damaged(format!("unreadable ({e})")),
+    })
 }
 
 /// Makes a directory and what is above it, with this mode whatever the umask says.
@@ -154,15 +182,28 @@ fn make_mount_points(root: &Path) -> Result<()> {
     }
 }
 
-/// One engine per data root: the lock goes with the process, however that ends.
-fn take_lock(path: &Path) -> Result<File> {
+/// One engine per bridge of a network namespace: the name in the abstract socket namespace, which is per network namespace,
+/// too, goes with the process.
+fn claim_bridge(bridge: &str) -> Result<UnixDatagram> {
+    let fail = |e: io::Error| EngineError::System(format!("claim the bridge {bridge}: {e}"));
+    let name = SocketAddr::from_abstract_name(format!("ferry-bridge/{bridge}")).map_err(fail)?;
+    UnixDatagram::bind_addr(&name).map_err(|e| match e.kind() {
+        io::ErrorKind::AddrInUse => {
+            EngineError::Conflict(format!("another engine is running on the bridge {bridge}"))
+        }
+        _ => fail(e),
+    })
+}
+
+/// One engine per directory: the lock goes with the process, however that ends.
+fn take_lock(path: &Path, what: &str) -> Result<File> {
     let fail = |source| EngineError::File { action: "lock", path: path.to_owned(), source };
     let file = File::options().create(true).truncate(false).write(true).open(path).map_err(fail)?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let root = path.parent().unwrap_or(path).display();
-            Err(EngineError::Conflict(format!("another engine is running on the data root {root}")))
+            Err(EngineError::Conflict(format!("another engine is running on the {what} {root}")))
         }
         Err(e) => Err(fail(e.into())),
     }

@@ -30,6 +30,16 @@ impl Paths {
         self.data.join("lock")
     }
 
+    /// Root of what does not survive the host's next boot.
+    pub fn run_root(&self) -> &Path {
+        &self.run
+    }
+
+    /// Held with flock(2) while an engine owns the exec root.
+    pub fn run_lock(&self) -> PathBuf {
+        self.run.join("lock")
+    }
+
     /// The image store's root.
     pub fn images(&self) -> PathBuf {
         self.data.join("image")

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Running ── init ended ──► Ended ── output delivered, or 2 s ──► record on disk ──► Exited ── Release ──► Released
-//!                                                   └── not writable ──► Recording ──┘
+//!                                                   └── not writable ──► Recording ──┘        ▲
+//!                                                                            └─── Release ────┘
 //! ```
 
 use std::os::fd::AsFd;
@@ -34,7 +35,7 @@ pub enum Life {
         /// When to stop waiting for clients.
         deadline: u64,
     },
-    /// The record cannot be written.
+    /// The subscribers know, but the record cannot be written.
     Recording {
         /// How it ended.
         record: ExitRecord,
@@ -179,13 +180,20 @@ impl Shim {
     }
 
     fn record(&mut self, record: ExitRecord, now: u64) {
-        if record::write_exit(&self.files.exit_record, &record).is_err() {
-            let retry_at = now + RECORD_RETRY_MS;
-            self.life = Life::Recording { record, retry_at };
+        let written = record::write_exit(&self.files.exit_record, &record).is_ok();
+        let announced = matches!(self.life, Life::Recording { .. });
+        if !announced {
+            // Even without a record: what fills the disk may be this very container, and go with it.
+            self.notify(&Event::Exited(record.clone()));
+        }
+        self.life = if written {
+            Life::Exited(record)
+        } else {
+            Life::Recording { record, retry_at: now + RECORD_RETRY_MS }
+        };
+        if announced {
             return;
         }
-        self.notify(&Event::Exited(record.clone()));
-        self.life = Life::Exited(record);
         // After the event, so that the engine works meanwhile; it cannot get an answer to Release,
         // and so start the container anew, before this is done.
         self.oom = None;

@@ -152,9 +152,9 @@ impl Shim {
             started_at: self.started_at,
             paused: self.paused,
             exited: match &self.life {
-                Life::Exited(record) => Some(record.clone()),
-                // Subscribers are told by the event, once the record is on disk.
-                Life::Running | Life::Ended { .. } | Life::Recording { .. } | Life::Released => None,
+                Life::Exited(record) | Life::Recording { record, .. } => Some(record.clone()),
+                // Subscribers are told by the event.
+                Life::Running | Life::Ended { .. } | Life::Released => None,
             },
             execs: self.execs.iter().map(|exec| (exec.id.clone(), exec.pid)).collect(),
         }
@@ -162,9 +162,9 @@ impl Shim {
 
     fn release(&mut self) -> Result<Reply, Error> {
         match self.life {
-            Life::Exited(_) => {}
+            Life::Exited(_) | Life::Recording { .. } => {}
             Life::Released => return Ok(Reply::Done),
-            Life::Running | Life::Ended { .. } | Life::Recording { .. } => {
+            Life::Running | Life::Ended { .. } => {
                 return Err(Error::State("the container's exit has not been announced"));
             }
         }

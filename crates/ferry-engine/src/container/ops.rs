@@ -26,6 +26,8 @@ const DEFAULT_STOP_TIMEOUT: i64 = 10;
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Engine {
+/// How often a forced removal ends a container that somebody else keeps starting.
+const REMOVE_ATTEMPTS: u32 = 10;
     /// Creates a container.
     pub async fn container_create(
         &self,
@@ -177,29 +179,40 @@ impl Engine {
             ));
         }
         let handle = self.inner.containers.find(id)?;
-        let mut watch = handle.watch();
-        let snapshot = handle.snapshot();
-        if o.force && snapshot.state.live().is_some() {
-            let ask =
-                |reply| OwnerRequest::Signal { signal: signal::KILL, intent: SignalIntent::Stop, reply };
-            match handle.ask(ask).await {
-                Ok(()) | Err(EngineError::Conflict(_)) => {}
-                // It removed itself meanwhile.
-                Err(EngineError::NoSuchContainer(_)) => return Ok(()),
-                Err(error) => return Err(error),
+        for _ in 0..REMOVE_ATTEMPTS {
+            if o.force && !self.end_for_removal(&handle, id).await? {
+                return Ok(());
             }
-            let ended = watch.wait_for(|s| s.state.live().is_none());
-            if tokio::time::timeout(KILL_PATIENCE, ended).await.is_err() {
-                return Err(EngineError::System(format!(
-                    "cannot remove container {id}: its process has not ended {} s after SIGKILL",
-                    KILL_PATIENCE.as_secs()
-                )));
+            match handle.ask(|reply| OwnerRequest::Remove { volumes: o.volumes, reply }).await {
+                // With --rm, the container may have removed itself first.
+                Err(EngineError::NoSuchContainer(_)) if o.force => return Ok(()),
+                // Somebody started it between its end and our request.
+                Err(EngineError::Conflict(_)) if o.force && handle.snapshot().state.live().is_some() => {}
+                other => return other,
             }
         }
-        match handle.ask(|reply| OwnerRequest::Remove { volumes: o.volumes, reply }).await {
-            // With --rm, the container may have removed itself first.
-            Err(EngineError::NoSuchContainer(_)) if o.force => Ok(()),
-            other => other,
+        Err(EngineError::Conflict(format!("cannot remove container {id}: it is started again and again")))
+    }
+
+    /// Kills a container that is to be removed. Tells whether it is still there.
+    async fn end_for_removal(&self, handle: &ContainerHandle, id: &str) -> Result<bool> {
+        let mut watch = handle.watch();
+        if handle.snapshot().state.live().is_none() {
+            return Ok(true);
+        }
+        let ask = |reply| OwnerRequest::Signal { signal: signal::KILL, intent: SignalIntent::Stop, reply };
+        match handle.ask(ask).await {
+            Ok(()) | Err(EngineError::Conflict(_)) => {}
+            // It removed itself meanwhile.
+            Err(EngineError::NoSuchContainer(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        let ended = watch.wait_for(|s| s.state.live().is_none());
+        if tokio::time::timeout(KILL_PATIENCE, ended).await.is_err() {
+            return Err(EngineError::System(format!(
+                "cannot remove container {id}: its process has not ended {} s after SIGKILL",
+                KILL_PATIENCE.as_secs()
+            )));
         }
     }
 
