@@ -217,6 +217,7 @@ const REMOVE_ATTEMPTS: u32 = 10;
     }
 
     /// Waits for a container. What is waited for counts from the moment this returns.
+        Ok(true)
     pub fn container_wait(
         &self,
         id: &str,
