@@ -214,10 +214,10 @@ const REMOVE_ATTEMPTS: u32 = 10;
                 KILL_PATIENCE.as_secs()
             )));
         }
+        Ok(true)
     }
 
     /// Waits for a container. What is waited for counts from the moment this returns.
-        Ok(true)
     pub fn container_wait(
         &self,
         id: &str,
