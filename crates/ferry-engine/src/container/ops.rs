@@ -24,10 +24,10 @@ use crate::signal;
 const DEFAULT_STOP_TIMEOUT: i64 = 10;
 /// How long SIGKILL may take before the engine says that something is wrong.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
-
-impl Engine {
 /// How often a forced removal ends a container that somebody else keeps starting.
 const REMOVE_ATTEMPTS: u32 = 10;
+
+impl Engine {
     /// Creates a container.
     pub async fn container_create(
         &self,
