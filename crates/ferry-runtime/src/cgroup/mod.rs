@@ -44,6 +44,18 @@ pub fn detect() -> Result<Mode, Error> {
     Ok(Layout::host()?.mode())
 }
 
+/// Whether the host's kernel limits swap: some count it only when told to at boot (`swapaccount=1`).
+pub fn limits_swap() -> bool {
+    let Ok(layout) = Layout::host() else { return false };
+    if let Some(memory) = layout.v1.iter().find(|h| h.controllers.iter().any(|c| c == "memory")) {
+        return memory.mountpoint.join("memory.memsw.limit_in_bytes").exists();
+    }
+    // v2's root has no limits; the groups below it do. Without any of them nothing says no.
+    let groups = layout.v2.as_deref().map(children).and_then(Result::ok).unwrap_or_default();
+    let limited = groups.iter().find(|dir| dir.join("memory.max").exists());
+    limited.is_none_or(|dir| dir.join("memory.swap.max").exists())
+}
+
 /// The control group of one container: one directory on v2, one per hierarchy on v1.
 #[derive(Debug)]
 pub struct Cgroup {

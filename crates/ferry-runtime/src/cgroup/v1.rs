@@ -101,7 +101,7 @@ fn memory(group: &Cgroup, memory: &LinuxMemory) -> Result<(), Error> {
     // Without limits on memory there can be none on memory and swap together.
     let swap = memory.swap().filter(|&s| s != 0).or((limit == Some(-1)).then_some(-1));
     let has_swap = group.v1_dir("memory").is_some_and(|d| d.join("memory.memsw.limit_in_bytes").exists());
-    let swap = if memory.swap().is_none_or(|s| s == 0) && !has_swap { None } else { swap };
+    let swap = if memory.swap().is_none_or(|s| s <= 0) && !has_swap { None } else { swap };
     if let (Some(limit), true) = (limit, memory.check_before_update().unwrap_or(false))
         && let Some(dir) = group.v1_dir("memory")
     {

@@ -157,10 +157,9 @@ fn memory(dir: &Path, memory: &LinuxMemory) -> Result<(), Error> {
     }
     if let Some(swap) = swap {
         match try_write(&dir.join("memory.swap.max"), &limit_text(swap)) {
-            // Without accounting of swap, memory alone is limited; the engine warns of it, as Docker does.
-            Err(Errno::NOENT) if dir.join("memory.max").exists() => {}
-            Err(Errno::NOENT) if swap == -1 => {}
-            Ok(()) => {}
+            // Kernels that do not count swap limit memory alone. Where memory's limit is missing, too, its write
+            // below tells.
+            Ok(()) | Err(Errno::NOENT) => {}
             Err(_) => set(dir, "memory.swap.max", &limit_text(swap))?,
         }
     }
