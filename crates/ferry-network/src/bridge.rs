@@ -141,11 +141,15 @@ impl BridgeNetwork {
             &PortChange { closed: true, ..PortChange::default() },
         );
         route::delete_neighbour(&mut batch, self.device.index, record.ipv4);
-        // The namespace is often gone already, and with it the veth (ENODEV), or just off the bridge.
+        // The namespace is often gone already, and with it the veth (ENODEV), or just off the bridge; somebody may even
+        // have deleted the bridge.
         let gone = |index, errno| {
             let errno = Errno::from_raw_os_error(errno);
-            let expected: &[Errno] =
-                if index == 0 { &[Errno::NODEV, Errno::INVAL, Errno::OPNOTSUPP] } else { &[Errno::NOENT] };
+            let expected: &[Errno] = if index == 0 {
+                &[Errno::NODEV, Errno::INVAL, Errno::OPNOTSUPP]
+            } else {
+                &[Errno::NOENT, Errno::NODEV]
+            };
             expected.contains(&errno)
         };
         self.stack.route().execute_lenient(batch, &gone)
@@ -159,7 +163,16 @@ impl BridgeNetwork {
     pub fn adopt(&self, records: &[EndpointRecord]) -> Result<AdoptReport, NetworkError> {
         let fail = |action| kernel(action, &self.config.device);
         let mut report = AdoptReport::default();
-        let links = route::links(&mut self.stack.route()).map_err(fail("list ports of"))?;
+        let mut links = route::links(&mut self.stack.route()).map_err(fail("list ports of"))?;
+        // Somebody deleted the bridge, which was made anew: what was plugged into the old one is plugged into no other.
+        for link in links.iter_mut().filter(|l| l.master.is_none() && l.kind == "veth") {
+            let is_endpoints = |r: &EndpointRecord| r.host_ifindex == link.index && r.host_veth == link.name;
+            if records.iter().any(is_endpoints) {
+                let plugged = crate::sandbox::plug_in(&mut self.stack.route(), &self.plug(), link.index);
+                plugged.map_err(fail("connect a veth to"))?;
+                link.master = Some(self.device.index);
+            }
+        }
         let ours = |l: &&route::Link| l.master == Some(self.device.index) && l.kind == "veth";
         let ports: HashMap<u32, &str> =
             links.iter().filter(ours).map(|l| (l.index, l.name.as_str())).collect();
@@ -232,11 +245,11 @@ impl BridgeNetwork {
     }
 
     pub(crate) fn pool(&self) -> &Arc<Pool> {
-        self.pool.get_or_init(|| {
-            let plug =
-                Plug { bridge: self.device.index, mtu: self.config.mtu, isolated: self.device.isolate_ports };
-            self.stack.maker.add(plug, self.stack.config.pool_size)
-        })
+        self.pool.get_or_init(|| self.stack.maker.add(self.plug(), self.stack.config.pool_size))
+    }
+
+    fn plug(&self) -> Plug {
+        Plug { bridge: self.device.index, mtu: self.config.mtu, isolated: self.device.isolate_ports }
     }
 }
 

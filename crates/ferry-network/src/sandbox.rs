@@ -104,15 +104,8 @@ fn build(host: &mut Socket, plug: &Plug, netns: OwnedFd) -> Result<Ready, Networ
     let host_index = index(host, &host_veth)?;
     let inner_index = index(&mut inside, INNER)?;
 
-    let outer = LinkRef::Index(host_index);
-    let mut batch = Batch::new();
-    route::no_ipv6_autoconfiguration(&mut batch, outer);
+    plug_in(host, plug, host_index).map_err(failed("connect veth to bridge"))?;
     let up = LinkChange { up: Some(true), ..LinkChange::default() };
-    route::set_link(&mut batch, outer, &LinkChange { master: Some(plug.bridge), ..up });
-    let port = PortChange { hairpin: Some(true), isolated: Some(plug.isolated), ..PortChange::default() };
-    route::set_port(&mut batch, host_index, &port);
-    // A kernel without IPv6 has nothing to configure there.
-    host.execute_lenient(batch, &|index, _| index == 0).map_err(failed("connect veth to bridge"))?;
 
     let mut batch = Batch::new();
     route::set_link(&mut batch, LinkRef::Index(1), &up);
@@ -120,6 +113,23 @@ fn build(host: &mut Socket, plug: &Plug, netns: OwnedFd) -> Result<Ready, Networ
     inside.execute(batch).map_err(failed("bring up eth0"))?;
     await_carrier(host, host_index, &mut inside, inner_index);
     Ok(Ready { sandbox: sandbox(netns)?, route: inside, inner_index, host_veth, host_index })
+}
+
+/// Makes the host's end of a veth pair a port of the bridge.
+pub(crate) fn plug_in(
+    host: &mut Socket,
+    plug: &Plug,
+    index: u32,
+) -> Result<(), ferry_sys::netlink::NetlinkError> {
+    let mut batch = Batch::new();
+    let link = LinkRef::Index(index);
+    route::no_ipv6_autoconfiguration(&mut batch, link);
+    let change = LinkChange { up: Some(true), master: Some(plug.bridge), ..LinkChange::default() };
+    route::set_link(&mut batch, link, &change);
+    let port = PortChange { hairpin: Some(true), isolated: Some(plug.isolated), ..PortChange::default() };
+    route::set_port(&mut batch, index, &port);
+    // A kernel without IPv6 has nothing to configure there.
+    host.execute_lenient(batch, &|index, _| index == 0)
 }
 
 /// A link sends, and a bridge forwards to it, when a kernel thread has taken note of its carrier. A container that runs

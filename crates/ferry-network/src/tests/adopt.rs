@@ -1,7 +1,8 @@
 //! Restarts, foreign hands on the ruleset, existing devices.
 
 use ferry_sys::netlink::nft::{self, Transaction};
-use ferry_sys::netlink::{Protocol as Family, Socket};
+use ferry_sys::netlink::route::{self, LinkRef};
+use ferry_sys::netlink::{Batch, Protocol as Family, Socket};
 use ferry_types::net::Protocol;
 
 use super::support::*;
@@ -61,6 +62,27 @@ fn a_restart_puts_missing_ports_back_and_reports_dead_endpoints() {
         assert_eq!((report.adopted, report.republished), (2, 1));
         assert_eq!(report.without_veth, [dead.record.endpoint]);
         assert!(ask_tcp((GATEWAY, 8080)).starts_with("web"));
+    });
+}
+
+#[test]
+fn a_deleted_bridge_is_made_anew_and_its_endpoints_plugged_in() {
+    on_a_host(|| {
+        let (stack, bridge) = bridge();
+        let web = container(&bridge, vec![tcp(8080, 80)]);
+        serve_tcp(&web.sandbox.netns, 80, "web");
+        let mut route = Socket::open(Family::Route).unwrap();
+        let device = route::link(&mut route, LinkRef::Name(&web.record.bridge)).unwrap().unwrap();
+        let mut batch = Batch::new();
+        route::delete_link(&mut batch, device.index);
+        route.execute(batch).unwrap();
+        drop((bridge, stack));
+
+        let (_stack, bridge) = super::support::bridge();
+        let report = bridge.adopt(std::slice::from_ref(&web.record)).unwrap();
+        assert_eq!((report.adopted, report.without_veth.len()), (1, 0));
+        assert!(ask_tcp((GATEWAY, 8080)).starts_with("web"));
+        bridge.release(&web.record).unwrap();
     });
 }
 
