@@ -85,7 +85,7 @@ impl Engine {
                 log: names(&["json-file", "none"]),
             },
             memory_limit: true,
-            swap_limit: true,
+            swap_limit: inner.host.swap_limit,
             cpu_cfs_period: true,
             cpu_cfs_quota: true,
             cpu_shares: true,

@@ -279,6 +279,10 @@ fn normalize_host_config(mut h: HostConfig, inner: &Inner, warnings: &mut Vec<St
     if h.log_config.config.is_null() {
         h.log_config.config = ferry_api::Map::empty();
     }
+    if h.resources.memory > 0 && !inner.host.swap_limit {
+        h.resources.memory_swap = -1;
+        warnings.push("Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.".to_owned());
+    }
     if h.resources.memory_swap == 0 && h.resources.memory > 0 {
         h.resources.memory_swap = h.resources.memory.saturating_mul(2);
     }

@@ -51,6 +51,8 @@ pub(crate) struct HostFacts {
     pub bounding_set: u64,
     /// Whether the pure cgroup v2 hierarchy is in use.
     pub cgroup_v2: bool,
+    /// Whether swap can be limited.
+    pub swap_limit: bool,
     /// The engine's own oom_score_adj, which containers would inherit.
     pub oom_score_adj: i32,
     /// Processors.
@@ -75,6 +77,7 @@ impl HostFacts {
             hostname: uname.nodename().to_string_lossy().into_owned(),
             bounding_set: capabilities::host_bounding_set(&text("/proc/self/status")),
             cgroup_v2: matches!(mode, Ok(ferry_runtime::cgroup::Mode::V2)),
+            swap_limit: ferry_runtime::cgroup::limits_swap(),
             oom_score_adj: text("/proc/self/oom_score_adj").trim().parse().unwrap_or(0),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             memory: total_kib.unwrap_or(0) * 1024,
