@@ -81,7 +81,7 @@ impl JsonMessage {
 
     /// The error that ends a stream.
     pub fn error(message: impl Into<String>) -> Self {
-        let message = message.into();
+        let message = ferry_types::errno_in_gos_words(&message.into());
         let error_detail = Some(ErrorDetail { code: 0, message: message.clone() });
         Self { error_detail, error: message, ..Self::default() }
     }

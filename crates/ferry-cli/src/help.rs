@@ -109,6 +109,11 @@ pub fn overview(prog: &str, globals: &Command, config_dir: &str) -> String {
         .filter(|p| !p.contains(' ') && !COMMON.contains(p) && !UNLISTED.contains(p))
         .filter_map(|p| row(p))
         .collect();
+    // What the program is besides a client; as `docker` it is a client only.
+    if prog != "docker" {
+        others.push(("daemon".to_owned(), "Run the engine and serve the API".to_owned()));
+        others.push(("oci".to_owned(), "Run containers of OCI bundles, as runc does".to_owned()));
+    }
     others.sort();
     let groups: Vec<_> = GROUPS.iter().map(|g| (g.0.to_owned(), named(g.1, prog))).collect();
     let options = options(globals, prog).replace("{config}", config_dir);

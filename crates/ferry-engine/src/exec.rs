@@ -175,7 +175,7 @@ impl Engine {
     /// `GET /exec/{id}/json`.
     pub async fn exec_inspect(&self, id: &str) -> Result<ExecInspect> {
         let (id, mut instance) = self.inner.execs.get(id)?;
-        if matches!(instance.state, ExecState::Running { .. }) {
+        if matches!(instance.state, ExecState::Starting | ExecState::Running { .. }) {
             // A client asks as soon as its stream has ended, which may be before the end of the process was heard of here. The
             // shim answers after it has told everything it knows.
             if let Ok(handle) = self.inner.containers.find(instance.container.as_str())
@@ -219,7 +219,7 @@ fn require_running(snapshot: &Snapshot, shown: &str) -> Result<()> {
     match &snapshot.state {
         State::Running(_) => Ok(()),
         State::Paused(_) => Err(EngineError::Conflict(format!(
-            "container {shown} is paused, unpause the container before exec"
+            "Container {shown} is paused, unpause the container before exec"
         ))),
         State::Restarting(_) => Err(EngineError::Conflict(format!(
             "Container {shown} is restarting, wait until the container is running"

@@ -243,7 +243,8 @@ impl Pull<'_> {
             return Err(PullError::LayerCount { layers: manifest.layers.len(), diff_ids: diff_ids.len() });
         }
         let chain = chain_ids(diff_ids);
-        let known = self.store.get(&manifest.config.digest).is_ok();
+        let named = self.store.resolve(&self.reference.to_string());
+        let known = named.is_ok_and(|id| id == manifest.config.digest);
         // Held until the image is registered: nobody removes them meanwhile.
         let store = self.store.clone();
         let lease = move || Leases(chain.iter().map_while(|c| store.lease_layer(c)).collect());

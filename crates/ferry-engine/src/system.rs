@@ -47,6 +47,9 @@ impl Engine {
             }]
             .into(),
             kernel_version: self.inner.host.kernel_release.clone(),
+            // Clients print these whatever the engine is written in.
+            go_version: "n/a".to_owned(),
+            git_commit: "n/a".to_owned(),
             ..VersionResponse::default()
         }
     }

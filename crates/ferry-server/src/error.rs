@@ -33,7 +33,7 @@ fn status(kind: ErrorKind) -> StatusCode {
 
 impl<E: Classify + std::fmt::Display> From<E> for HttpError {
     fn from(error: E) -> Self {
-        Self { status: status(error.kind()), message: error.to_string() }
+        Self { status: status(error.kind()), message: ferry_types::errno_in_gos_words(&error.to_string()) }
     }
 }
 

@@ -13,7 +13,7 @@ pub mod platform;
 pub mod rootfs;
 
 pub use digest::{Digest, DigestError};
-pub use error::{Classify, ErrorKind};
+pub use error::{Classify, ErrorKind, errno_in_gos_words};
 pub use id::{ContainerId, EndpointId, ExecId, IdError, NetworkId};
 pub use image_ref::{ImageRef, ImageRefError};
 pub use name::{ContainerName, NameError};

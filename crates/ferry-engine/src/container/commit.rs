@@ -23,7 +23,9 @@ impl Engine {
         }
         let reference = crate::image::target_reference(o.repo.as_deref(), o.tag.as_deref())?;
         let record = Arc::clone(&snapshot.record);
-        let config = o.config.as_ref().unwrap_or(&record.config);
+        // Clients that have nothing to change send an empty config.
+        let given = o.config.as_ref().filter(|c| **c != ContainerConfig::default());
+        let config = given.unwrap_or(&record.config);
         let options = ferry_image::CommitOptions {
             parent: record.image_id.clone(),
             upper: self.inner.paths.container(&record.id).upper(),

@@ -254,7 +254,7 @@ impl Owner {
             record.restart_count = 0;
             record.stopped_by_user = false;
         });
-        let result = self.start().await;
+        let result = self.start(false).await;
         if result.is_err() && self.current().record.host_config.auto_remove {
             let flow = self.remove(true).await;
             return (result, flow);
@@ -262,10 +262,10 @@ impl Owner {
         (result, ControlFlow::Continue(()))
     }
 
-    async fn start(&mut self) -> Result<()> {
+    async fn start(&mut self, by_policy: bool) -> Result<()> {
         let last = self.current().state.last_exit().cloned();
         self.change(|s| {
-            s.state = State::Starting { last: last.clone() };
+            s.state = State::Starting { last: last.clone(), by_policy };
             Arc::make_mut(&mut s.record).lifecycle = Lifecycle::Running;
         });
         let clients = std::mem::take(&mut self.waiting_clients);
@@ -359,7 +359,7 @@ impl Owner {
     async fn on_restart_due(&mut self) -> ControlFlow<()> {
         self.restart_at = None;
         self.change(|s| Arc::make_mut(&mut s.record).restart_count += 1);
-        if let Err(error) = self.start().await {
+        if let Err(error) = self.start(true).await {
             let snapshot = self.current();
             tracing::warn!(container = %snapshot.record.id, %error, "restart failed");
             let restart = restart_policy(&snapshot.record).restarts(1, false, snapshot.record.restart_count);
@@ -409,7 +409,7 @@ impl Owner {
             (State::Running(live), true) => State::Paused(live.clone()),
             (State::Paused(live), false) => State::Running(live.clone()),
             (State::Paused(_), true) => {
-                return Err(EngineError::Conflict(format!("container {id} is already paused")));
+                return Err(EngineError::Conflict(format!("Container {id} is already paused")));
             }
             (State::Running(_), false) => {
                 return Err(EngineError::Conflict(format!("Container {id} is not paused")));

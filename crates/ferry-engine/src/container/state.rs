@@ -28,6 +28,8 @@ pub(crate) enum State {
     Starting {
         /// How it ended before, when it ran before.
         last: Option<ExitInfo>,
+        /// Started by its restart policy, not by a user.
+        by_policy: bool,
     },
     /// Its init process runs.
     Running(Live),
@@ -56,8 +58,9 @@ impl State {
     /// Docker's word for it.
     pub fn status(&self) -> &'static str {
         match self {
-            Self::Created { .. } | Self::Starting { last: None } => "created",
-            Self::Starting { last: Some(_) } | Self::Exited(_) => "exited",
+            Self::Created { .. } | Self::Starting { last: None, .. } => "created",
+            Self::Starting { by_policy: true, .. } => "restarting",
+            Self::Starting { last: Some(_), .. } | Self::Exited(_) => "exited",
             Self::Running(_) => "running",
             Self::Paused(_) => "paused",
             Self::Restarting(_) => "restarting",
@@ -84,7 +87,7 @@ impl State {
             Self::Restarting(exit) | Self::Exited(exit) | Self::Removing(exit) | Self::Removed(exit) => {
                 Some(exit)
             }
-            Self::Starting { last } => last.as_ref(),
+            Self::Starting { last, .. } => last.as_ref(),
             Self::Created { .. } | Self::Running(_) | Self::Paused(_) => None,
         }
     }
@@ -99,7 +102,10 @@ impl State {
 
     /// Whether it counts as running for clients: Docker says so of paused and restarting ones too.
     pub fn is_active(&self) -> bool {
-        matches!(self, Self::Running(_) | Self::Paused(_) | Self::Restarting(_))
+        matches!(
+            self,
+            Self::Running(_) | Self::Paused(_) | Self::Restarting(_) | Self::Starting { by_policy: true, .. }
+        )
     }
 }
 

@@ -80,7 +80,7 @@ fn state(snapshot: &Snapshot) -> ContainerState {
         status: state.status().to_owned(),
         running: state.is_active(),
         paused: matches!(state, State::Paused(_)),
-        restarting: matches!(state, State::Restarting(_)),
+        restarting: matches!(state, State::Restarting(_) | State::Starting { by_policy: true, .. }),
         oom_killed: exit.is_some_and(|e| e.oom_killed),
         dead: false,
         pid: live.map_or(0, |l| l.pid),
@@ -235,13 +235,13 @@ fn summary_ports(record: &ContainerRecord, endpoint: Option<&EndpointRecord>) ->
 /// `Up 4 hours`, `Exited (137) 2 hours ago`.
 fn status(state: &State, now: i64) -> String {
     match state {
-        State::Created { .. } | State::Starting { last: None } => "Created".to_owned(),
+        State::Created { .. } | State::Starting { last: None, .. } => "Created".to_owned(),
         State::Running(live) => format!("Up {}", human_duration(now - live.started_at)),
         State::Paused(live) => format!("Up {} (Paused)", human_duration(now - live.started_at)),
-        State::Restarting(exit) => {
+        State::Restarting(exit) | State::Starting { last: Some(exit), by_policy: true } => {
             format!("Restarting ({}) {} ago", exit.code, human_duration(now - exit.finished_at))
         }
-        State::Starting { last: Some(exit) } | State::Exited(exit) => {
+        State::Starting { last: Some(exit), by_policy: false } | State::Exited(exit) => {
             format!("Exited ({}) {} ago", exit.code, human_duration(now - exit.finished_at))
         }
         State::Removing(_) | State::Removed(_) => "Removal In Progress".to_owned(),

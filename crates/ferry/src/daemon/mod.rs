@@ -169,8 +169,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("handle SIGHUP")?;
     let pidfile = settings.pidfile.map(PidFile::write).transpose()?;
-    let engine = Engine::open(settings.engine).await.context("start the engine")?;
+    // Before the engine: a listener that is refused shall leave no bridge behind.
     let bound = Bound::open(settings.listeners).await?;
+    let engine = Engine::open(settings.engine).await.context("start the engine")?;
     tracing::info!(data_root = %engine.data_root().display(), "ferry {} is ready", ferry_engine::VERSION);
     tokio::spawn(give_back_memory());
     let shutdown = async {
