@@ -29,6 +29,8 @@ pub fn cases() -> Vec<Case> {
             two_hundred_containers_and_kills,
             kill_while_starting,
             restart_with_thirty_containers,
+            shims_killed_or_stuck_meanwhile,
+            second_engines_are_refused,
         ]
     )
 }
@@ -360,5 +362,63 @@ fn restart_with_thirty_containers(t: &Ctx) -> Result<()> {
     equal!(daemon.terminate()?, 0);
     daemon.up()?;
     equal!(client.ok(&["ps", "-q"])?.lines().count(), 30);
+    Ok(())
+}
+
+/// The shim of a container: the parent of its init.
+fn shim_of(client: &Client, name: &str) -> Result<rustix::process::Pid> {
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", inspect(client, name, "{{.State.Pid}}")?))?;
+    let parent = status.lines().find_map(|l| l.strip_prefix("PPid:")).context("no PPid")?;
+    rustix::process::Pid::from_raw(parent.trim().parse()?).context("no parent")
+}
+
+fn shims_killed_or_stuck_meanwhile(t: &Ctx) -> Result<()> {
+    use rustix::process::{Signal, kill_process};
+    let (daemon, client) = engine(t)?;
+    for name in ["lost", "stuck", "fine"] {
+        client.ok(&["run", "-d", "--name", name, "busybox", "sh", "-c", "sleep 1000 & sleep 1000"])?;
+    }
+    let (lost, stuck) = (shim_of(&client, "lost")?, shim_of(&client, "stuck")?);
+    let id = inspect(&client, "lost", "{{.Id}}")?;
+    daemon.kill()?;
+    kill_process(lost, Signal::KILL)?;
+    kill_process(stuck, Signal::STOP)?;
+    let up = daemon.up();
+    let seen = client.ok(&["ps", "--format", "{{.Names}}"]);
+    kill_process(stuck, Signal::CONT)?;
+    let answered = up?;
+    check!(answered < Duration::from_secs(3), "the daemon answers after {answered:?}");
+    equal!(seen?, "fine");
+    equal!(inspect(&client, "lost", "{{.State.Status}} {{.State.ExitCode}}")?, "exited 137");
+    let left: Vec<_> =
+        leaks::container_cgroups().into_iter().filter(|p| p.to_string_lossy().contains(&id)).collect();
+    check!(left.is_empty(), "control groups are left: {left:?}");
+    eventually("the stuck shim's container is back", Duration::from_secs(5), || {
+        Ok(client.run(&["exec", "stuck", "true"])?.code == 0)
+    })?;
+    client.ok(&["start", "lost"])?;
+    Ok(())
+}
+
+fn second_engines_are_refused(t: &Ctx) -> Result<()> {
+    let (daemon, client) = engine(t)?;
+    client.ok(&["run", "-d", "--name", "first", "busybox", "sleep", "1000"])?;
+    let other = daemon.dir.join("second");
+    std::fs::create_dir_all(&other)?;
+    let path = |name: &str| other.join(name);
+    for (data, run, bridge, refusal) in [
+        (daemon.data_root(), path("run"), "fdup0", "is running on the data root"),
+        (path("data"), daemon.run.join("exec"), "fdup0", "is running on the exec root"),
+        (path("data"), path("run"), daemon.bridge.as_str(), "is running on the bridge"),
+    ] {
+        let mut command = std::process::Command::new(t.settings.ferry());
+        command.arg("daemon").arg("-H").arg(format!("unix://{}", path("sock").display()));
+        command.arg("--data-root").arg(data).arg("--exec-root").arg(run).args(["--bridge", bridge]);
+        command.arg("--pidfile").arg(path("pid"));
+        let output = crate::harness::process::run(command)?;
+        output.code(1)?.stderr_has(refusal)?;
+    }
+    equal!(client.ok(&["exec", "first", "echo", "undisturbed"])?, "undisturbed");
     Ok(())
 }
