@@ -20,7 +20,7 @@ pub enum FilterError {
     #[error("invalid filter '{0}'")]
     UnknownKey(String),
     /// A value the key does not allow.
-    #[error("invalid filter '{key}={}'", values.join(" "))]
+    #[error("invalid filter '{key}=[{}]'", values.join(" "))]
     Value {
         /// The key.
         key: String,
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn booleans_and_unknown_keys() {
         let filters = Filters::parse(r#"{"dangling":["maybe"]}"#).unwrap();
-        assert_eq!(filters.bool("dangling").unwrap_err().to_string(), "invalid filter 'dangling=maybe'");
+        assert_eq!(filters.bool("dangling").unwrap_err().to_string(), "invalid filter 'dangling=[maybe]'");
         assert_eq!(filters.allow(&["label"]).unwrap_err().to_string(), "invalid filter 'dangling'");
         assert_eq!(Filters::parse(r#"{"dangling":["true"]}"#).unwrap().bool("dangling"), Ok(Some(true)));
     }

@@ -109,6 +109,9 @@ impl Index {
     /// Finds a container as Docker does: by full id, by name, then by unique id prefix.
     pub fn find(&self, wanted: &str) -> Result<Arc<ContainerHandle>> {
         let missing = || EngineError::NoSuchContainer(wanted.to_owned());
+        if wanted.is_empty() {
+            return Err(EngineError::InvalidParameter("invalid name or ID supplied: \"\"".to_owned()));
+        }
         let tables = self.read();
         if let Ok(id) = wanted.parse::<ContainerId>()
             && let Some(handle) = tables.by_id.get(&id)

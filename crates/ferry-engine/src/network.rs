@@ -28,6 +28,9 @@ impl Engine {
     pub fn network_list(&self, filters: Filters) -> Result<Vec<Network>> {
         let known = ["dangling", "driver", "id", "label", "name", "scope", "type"];
         filters.allow(&known).map_err(|e| EngineError::InvalidParameter(e.to_string()))?;
+        if let Some(kind) = filters.get("type").find(|t| !matches!(*t, "builtin" | "custom")) {
+            return Err(EngineError::InvalidParameter(format!("invalid filter: 'type'='{kind}'")));
+        }
         let any = |key: &str, test: &dyn Fn(&str) -> bool| !filters.has(key) || filters.get(key).any(test);
         let all = NETWORKS.iter().map(|(name, driver)| self.network(name, driver));
         Ok(all

@@ -47,7 +47,7 @@ pub(crate) const KILL: i32 = 9;
 
 /// Reads `KILL`, `SIGKILL`, `9`, `RTMIN+3`; the error text is Docker's.
 pub(crate) fn parse(text: &str) -> Result<i32, String> {
-    let invalid = || format!("Invalid signal: {text}");
+    let invalid = || format!("invalid signal: {text}");
     if let Ok(number) = text.parse::<i32>() {
         return if (1..=RTMAX).contains(&number) { Ok(number) } else { Err(invalid()) };
     }

@@ -1,6 +1,7 @@
 //! From a request to its response: version, dispatch, headers that every response has.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use ferry_api::{ApiVersion, version};
 use ferry_engine::Engine;
@@ -9,6 +10,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::header::{HeaderMap, HeaderValue, SERVER};
 use http::{Request, Response};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +25,10 @@ use crate::transport::{ConnHandle, Service};
 
 const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
                         to connect this node to swarm and try again.";
+
+/// How much of an unwanted body is read, and for how long.
+const MAX_DISCARDED: usize = 64 << 20;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The application behind every connection.
 pub(crate) struct App {
@@ -40,6 +46,10 @@ impl App {
         let found = router::find(&head.method, head.uri.path()).ok_or_else(HttpError::page_not_found)?;
         let version = check_version(found.version.as_deref())?;
         let query = Query::parse(head.uri.query());
+        if let Some(refusal) = refusal(&found.route) {
+            discard(body).await;
+            return Err(refusal);
+        }
         let (engine, stop) = (self.engine.clone(), self.stop.clone());
         dispatch(found.route, Call { engine, version, query, head, body, stop, conn }).await
     }
@@ -152,6 +162,33 @@ async fn dispatch(route: Route, call: Call) -> Reply {
         Route::SwarmLeave => Err(HttpError::new(ErrorKind::Unavailable, "This node is not part of a swarm")),
         Route::Missing(what) => Err(not_built(what)),
     }
+}
+
+/// Why a route is answered without looking at the request.
+fn refusal(route: &Route) -> Option<HttpError> {
+    match route {
+        Route::Auth => Some(not_built("logging in to registries")),
+        Route::ImagePush(_) => Some(not_built("pushing images")),
+        Route::Swarm => Some(HttpError::new(ErrorKind::Unavailable, NO_SWARM)),
+        Route::SwarmLeave => Some(HttpError::new(ErrorKind::Unavailable, "This node is not part of a swarm")),
+        Route::Missing(what) => Some(not_built(what)),
+        _ => None,
+    }
+}
+
+/// Reads a body nobody wants, so that a client still sending it gets to read the answer instead of a broken pipe.
+/// A client that sends more than anybody would, or nothing at all, is cut off.
+async fn discard(mut body: Incoming) {
+    let all = async {
+        let mut left = MAX_DISCARDED;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, bytes::Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, all).await;
 }
 
 fn not_built(what: &str) -> HttpError {

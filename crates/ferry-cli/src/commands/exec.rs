@@ -92,7 +92,7 @@ impl Verb for Exec {
         };
         drop(raw);
         if ended? == End::Detached {
-            return Ok(0);
+            return Err(Failure::new("read escape sequence"));
         }
         let state = app.json(Request::get(format!("/exec/{id}/json"))).await?;
         let code = state["ExitCode"].as_i64().unwrap_or(0);

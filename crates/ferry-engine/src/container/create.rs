@@ -249,7 +249,13 @@ fn normalize_host_config(mut h: HostConfig, inner: &Inner, warnings: &mut Vec<St
     }
     if let Some(target) = h.network_mode.strip_prefix("container:") {
         // The id is kept, so that renaming the other container changes nothing.
-        let handle = inner.containers.find(target)?;
+        let handle = inner.containers.find(target).map_err(|e| match e {
+            // Not 404: clients take that for a missing image and would pull.
+            EngineError::NoSuchContainer(_) => {
+                EngineError::System(format!("joining network namespace of container: {e}"))
+            }
+            other => other,
+        })?;
         h.network_mode = format!("container:{}", handle.snapshot().record.id);
     }
     if h.restart_policy.name.is_empty() {

@@ -153,18 +153,37 @@ struct Selection<'a> {
 
 impl<'a> Selection<'a> {
     fn new(engine: &Engine, filters: &'a Filters) -> Result<Self> {
-        let bad =
-            |key: &str, value: &str| EngineError::InvalidParameter(format!("invalid filter '{key}={value}'"));
-        let known = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
+        let known = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
         if let Some(status) = filters.get("status").find(|s| !known.contains(s)) {
             return Err(EngineError::InvalidParameter(format!(
-                "invalid filter 'status={status}': must be one of {}",
+                "invalid filter 'status={status}': invalid value for state ({status}): must be one of {}",
                 known.join(", ")
             )));
         }
+        let healths = ["none", "starting", "healthy", "unhealthy"];
+        if let Some(health) = filters.get("health").find(|h| !healths.contains(h)) {
+            return Err(EngineError::InvalidParameter(format!(
+                "invalid filter 'health={health}': invalid value for health ({health}): must be one of {}",
+                healths.join(", ")
+            )));
+        }
+        filters.bool("is-task").map_err(|e| EngineError::InvalidParameter(e.to_string()))?;
+        for key in ["publish", "expose"] {
+            if let Some(port) = filters.get(key).find(|p| !is_port_filter(p)) {
+                return Err(EngineError::InvalidParameter(format!(
+                    "error while looking up for {key} {port}: invalid port or range"
+                )));
+            }
+        }
         let exited = filters
             .get("exited")
-            .map(|code| code.parse().map_err(|_| bad("exited", code)))
+            .map(|code| {
+                code.parse().map_err(|_| {
+                    EngineError::InvalidParameter(format!(
+                        "invalid filter 'exited={code}': strconv.Atoi: parsing {code:?}: invalid syntax"
+                    ))
+                })
+            })
             .collect::<Result<Vec<i32>>>()?;
         let created = |key: &str| -> Result<Option<i64>> {
             filters
@@ -208,7 +227,7 @@ impl<'a> Selection<'a> {
             && any("expose", &|v| record.config.exposed_ports.keys().any(|p| port_in(p, v)))
             && any("health", &|v| v == "none")
             && any("isolation", &|v| v == "default" || v.is_empty())
-            && any("is-task", &|v| v == "false" || v == "0")
+            && any("is-task", &|v| matches!(v, "false" | "False" | "FALSE" | "f" | "F" | "0"))
     }
 
     fn descends(&self, engine: &Engine, record: &ContainerRecord) -> bool {
@@ -248,6 +267,14 @@ fn published(record: &ContainerRecord, wanted: &str) -> bool {
     endpoint.into_iter().any(|p| port_in(&format!("{}/{}", p.host_port, p.protocol), wanted))
 }
 
+/// Whether a filter reads `first[-last][/proto]`.
+fn is_port_filter(text: &str) -> bool {
+    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let ordered = matches!((first.parse::<u16>(), last.parse::<u16>()), (Ok(f), Ok(l)) if f <= l);
+    ordered && matches!(protocol, "tcp" | "udp" | "sctp")
+}
+
 /// Whether `port[/proto]` lies in `first[-last][/proto]`.
 fn port_in(port: &str, wanted: &str) -> bool {
     let Some((port, protocol)) = parse_port_proto(port) else { return false };
@@ -268,6 +295,16 @@ mod tests {
             name_matches("web", "my-web-1") && name_matches("^/web$", "web") && name_matches("^web", "web1")
         );
         assert!(!name_matches("^web$", "web1") && !name_matches("web$", "web1"));
+    }
+
+    #[test]
+    fn port_filters() {
+        for good in ["80", "80/udp", "1-65535/tcp"] {
+            assert!(is_port_filter(good), "{good}");
+        }
+        for bad in ["x", "", "80/foo", "9-8", "70000", "-1"] {
+            assert!(!is_port_filter(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -48,7 +48,9 @@ pub(crate) fn parse_bind(text: &str) -> Result<MountRequest, String> {
     if parts.len() > 1 && source.is_empty() || destination.is_empty() {
         return Err(invalid());
     }
-    check_destination(destination).map_err(|why| format!("{}: {why}", invalid()))?;
+    let kind = if source.starts_with('/') { "bind" } else { "volume" };
+    check_destination(destination)
+        .map_err(|why| format!("{}: invalid mount config for type {kind:?}: {why}", invalid()))?;
     let mut request = MountRequest {
         source: match source {
             "" => MountSource::Anonymous(BTreeMap::new()),
@@ -69,7 +71,11 @@ pub(crate) fn parse_bind(text: &str) -> Result<MountRequest, String> {
         no_copy: false,
         create_source: true,
     };
+    let mut access = None;
     for option in mode.split(',').filter(|o| !o.is_empty()) {
+        if matches!(option, "rw" | "ro") && access.replace(option).is_some() {
+            return Err(format!("invalid mode: {mode}"));
+        }
         match option {
             "rw" => request.read_only = false,
             "ro" => request.read_only = true,
@@ -172,7 +178,7 @@ fn check_destination(destination: &str) -> Result<(), String> {
         return Err(format!("invalid mount path: '{destination}' mount path must be absolute"));
     }
     if clean(destination) == "/" {
-        return Err("destination can't be '/'".to_owned());
+        return Err("invalid specification: destination can't be '/'".to_owned());
     }
     if !is_clean_absolute(&clean(destination)) {
         return Err(format!("invalid mount path: '{destination}'"));
@@ -220,7 +226,11 @@ pub(crate) fn volume_point(request: &MountRequest, name: &str, source: String) -
         source,
         destination: request.destination.clone(),
         driver: "local".to_owned(),
-        mode: if request.mode.is_empty() { "z".to_owned() } else { request.mode.clone() },
+        mode: match &request.source {
+            // What Docker shows for a named volume without options.
+            MountSource::Volume(..) if request.mode.is_empty() => "z".to_owned(),
+            _ => request.mode.clone(),
+        },
         rw: !request.read_only,
         propagation: String::new(),
     }
@@ -255,6 +265,7 @@ mod tests {
             "/a:",
             "/a:/b:nocopy",
             "v:/b:shared",
+            "/a:/b:rw,ro",
         ] {
             assert!(parse_bind(bad).is_err(), "{bad}");
         }

@@ -22,6 +22,8 @@ use crate::signal;
 
 /// Seconds between the stop signal and SIGKILL unless told otherwise.
 const DEFAULT_STOP_TIMEOUT: i64 = 10;
+/// What Docker puts before the reason why a new name is refused.
+const NAME_REFUSED: &str = "Error when allocating new name";
 /// How long SIGKILL may take before the engine says that something is wrong.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a forced removal ends a container that somebody else keeps starting.
@@ -96,10 +98,7 @@ impl Engine {
         let handle = self.inner.containers.find(id)?;
         let snapshot = handle.snapshot();
         if snapshot.state.live().is_none() {
-            return Err(EngineError::Conflict(format!(
-                "cannot kill container: {id}: container {} is not running",
-                snapshot.record.id
-            )));
+            return Err(EngineError::Conflict(format!("container {} is not running", snapshot.record.id)));
         }
         let ends = number == signal::KILL || number == stop_signal(&snapshot);
         let intent = if ends { SignalIntent::Stop } else { SignalIntent::Deliver };
@@ -131,8 +130,9 @@ impl Engine {
         if name.is_empty() {
             return Err(EngineError::InvalidParameter("Neither old nor new names may be empty".to_owned()));
         }
-        let new: ContainerName =
-            name.parse().map_err(|e: ferry_types::NameError| EngineError::InvalidParameter(e.to_string()))?;
+        let new: ContainerName = format!("/{}", name.strip_prefix('/').unwrap_or(name)).parse().map_err(
+            |e: ferry_types::NameError| EngineError::InvalidParameter(format!("{NAME_REFUSED}: {e}")),
+        )?;
         let snapshot = handle.snapshot();
         let old = snapshot.record.name.clone();
         if old == new {
@@ -140,7 +140,10 @@ impl Engine {
                 "Renaming a container with the same name as its current name".to_owned(),
             ));
         }
-        self.inner.containers.reserve_name(&new, &snapshot.record.id)?;
+        self.inner
+            .containers
+            .reserve_name(&new, &snapshot.record.id)
+            .map_err(|e| EngineError::Conflict(format!("{NAME_REFUSED}: {e}")))?;
         let rename = {
             let new = new.clone();
             move |record: &mut super::record::ContainerRecord| {

@@ -48,9 +48,9 @@ pub(crate) fn refuse(config: &ContainerConfig, h: &HostConfig, platform: Option<
     if !r.device_requests.is_empty() {
         let request = &r.device_requests[0];
         return Err(EngineError::InvalidParameter(format!(
-            "could not select device driver \"{}\" with capabilities: {:?}",
+            "could not select device driver \"{}\" with capabilities: [{}]",
             request.driver,
-            request.capabilities.iter().map(|c| c.to_vec()).collect::<Vec<_>>()
+            request.capabilities.iter().map(|c| format!("[{}]", c.join(" "))).collect::<Vec<_>>().join(" ")
         )));
     }
     if r.cpu_count != 0 || r.cpu_percent != 0 || r.io_maximum_iops != 0 || r.io_maximum_bandwidth != 0 {

@@ -86,8 +86,8 @@ pub(crate) fn resolve(
     if privileged {
         return Ok(ALL.into_iter().filter(|c| available(&c)).collect());
     }
-    let add = add.iter().map(|c| normalize(c)).collect::<Result<Vec<_>, _>>()?;
-    let drop = drop.iter().map(|c| normalize(c)).collect::<Result<Vec<_>, _>>()?;
+    let add = named("CapAdd", add)?;
+    let drop = named("CapDrop", drop)?;
     if let Some(Named::One(missing)) = add.iter().find(|c| matches!(c, Named::One(name) if !available(&name)))
     {
         return Err(format!("capability not supported by this host: {missing}"));
@@ -112,6 +112,10 @@ enum Named {
     One(&'static str),
 }
 
+fn named(list: &str, names: &[String]) -> Result<Vec<Named>, String> {
+    names.iter().map(|n| normalize(n).map_err(|why| format!("invalid {list}: {why}"))).collect()
+}
+
 fn normalize(name: &str) -> Result<Named, String> {
     let upper = name.to_ascii_uppercase();
     if upper == "ALL" || upper == "CAP_ALL" {
@@ -120,7 +124,7 @@ fn normalize(name: &str) -> Result<Named, String> {
     let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
     match ALL.into_iter().find(|c| *c == full) {
         Some(known) => Ok(Named::One(known)),
-        None => Err(format!("invalid capability: {name:?}")),
+        None => Err(format!("unknown capability: {full:?}")),
     }
 }
 
@@ -146,7 +150,7 @@ mod tests {
     #[test]
     fn unknown_and_unavailable_ones_are_refused() {
         let refuse = |name: &str, host| resolve(&[name.to_owned()], &[], false, host).unwrap_err();
-        assert_eq!(refuse("FLY", u64::MAX), "invalid capability: \"FLY\"");
+        assert_eq!(refuse("FLY", u64::MAX), "invalid CapAdd: unknown capability: \"CAP_FLY\"");
         assert!(refuse("SYS_RESOURCE", !(1 << 24)).contains("CAP_SYS_RESOURCE"));
         let privileged = resolve(&[], &[], true, !(1 << 24)).unwrap();
         assert!(privileged.len() == 40 && !privileged.contains(&"CAP_SYS_RESOURCE"));

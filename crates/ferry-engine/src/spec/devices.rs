@@ -84,8 +84,9 @@ fn add_mapping(mapping: &DeviceMapping, found: &mut Devices) -> Result<(), Strin
     }
     let metadata = std::fs::metadata(host).map_err(|e| {
         format!(
-            "error gathering device information while adding custom device {:?}: {e}",
-            mapping.path_on_host
+            "error gathering device information while adding custom device {:?}: {}",
+            mapping.path_on_host,
+            plain_reason(&e)
         )
     })?;
     let mut nodes = Vec::new();
@@ -106,6 +107,14 @@ fn add_mapping(mapping: &DeviceMapping, found: &mut Devices) -> Result<(), Strin
         found.nodes.push(node);
     }
     Ok(())
+}
+
+/// An error of the system in the kernel's plain words, which clients look for: `no such file or directory`.
+pub(super) fn plain_reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut rest = text.chars();
+    rest.next().map(|first| first.to_lowercase().chain(rest).collect()).unwrap_or_default()
 }
 
 fn node(metadata: &std::fs::Metadata, path: PathBuf) -> Option<Device> {

@@ -155,7 +155,7 @@ fn tmpfs(destination: &str, options: &str) -> Result<Mount, String> {
             "runbindable",
         ];
         if !known.contains(&key) {
-            return Err(format!("invalid tmpfs option [{option:?}]"));
+            return Err(format!("invalid tmpfs option {key:?}"));
         }
     }
     let mut all: Vec<String> = vec!["noexec".into(), "nosuid".into(), "nodev".into()];

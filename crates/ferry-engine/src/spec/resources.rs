@@ -9,10 +9,16 @@ use oci_spec::runtime::{
     LinuxWeightDevice, LinuxWeightDeviceBuilder,
 };
 
+use super::devices::plain_reason;
+
 /// Smallest memory limit a container is started with, as in Docker.
 const MIN_MEMORY: i64 = 6 << 20;
 /// Default CFS period in microseconds.
 const DEFAULT_PERIOD: i64 = 100_000;
+
+/// Processors and memory nodes in use, as ranges.
+const ONLINE_CPUS: &str = "/sys/devices/system/cpu/online";
+const ONLINE_NODES: &str = "/sys/devices/system/node/online";
 
 /// Checks limits against each other and the host's processors; the texts are Docker's.
 pub(crate) fn validate(r: &Resources, cpus: usize) -> Result<(), String> {
@@ -64,7 +70,40 @@ pub(crate) fn validate(r: &Resources, cpus: usize) -> Result<(), String> {
     if r.cpu_shares < 0 {
         return Err("shares must not be negative".to_owned());
     }
-    Ok(())
+    validate_list("CPUs", "cpus", &r.cpuset_cpus, ONLINE_CPUS)?;
+    validate_list("memory nodes", "mems", &r.cpuset_mems, ONLINE_NODES)
+}
+
+/// Checks a cpuset list such as `0-2,5` against what the host has.
+fn validate_list(things: &str, controller_file: &str, wanted: &str, online: &str) -> Result<(), String> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let wanted_ranges = parse_ranges(wanted).ok_or_else(|| {
+        format!("Invalid value {wanted} for cpuset {controller_file}: invalid format: {wanted}")
+    })?;
+    let Ok(text) = std::fs::read_to_string(online) else { return Ok(()) };
+    let available = text.trim();
+    let Some(online_ranges) = parse_ranges(available) else { return Ok(()) };
+    let covered = |(first, last): &(u32, u32)| {
+        // The kernel lists ranges that do not touch each other, so one of them must hold all of it.
+        online_ranges.iter().any(|(f, l)| f <= first && last <= l)
+    };
+    if wanted_ranges.iter().all(covered) {
+        return Ok(());
+    }
+    Err(format!("Requested {things} are not available - requested {wanted}, available: {available}"))
+}
+
+/// Ranges of a list in the kernel's notation; nothing when it is malformed.
+fn parse_ranges(text: &str) -> Option<Vec<(u32, u32)>> {
+    text.split(',')
+        .map(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+            (first <= last).then_some((first, last))
+        })
+        .collect()
 }
 
 /// The OCI object, without device rules. Devices to throttle are looked up on the host.
@@ -189,7 +228,7 @@ fn block_io(r: &Resources) -> Result<Option<LinuxBlockIo>, String> {
 }
 
 fn device_numbers(path: &str) -> Result<(i64, i64), String> {
-    let metadata = std::fs::metadata(path).map_err(|e| format!("device {path}: {e}"))?;
+    let metadata = std::fs::metadata(path).map_err(|e| format!("stat {path}: {}", plain_reason(&e)))?;
     if !metadata.file_type().is_block_device() && !metadata.file_type().is_char_device() {
         return Err(format!("{path} is not a device"));
     }
@@ -240,6 +279,22 @@ mod tests {
         let oci = to_oci(&Resources::default()).unwrap();
         assert!(
             oci.memory().is_none() && oci.cpu().is_none() && oci.pids().is_none() && oci.block_io().is_none()
+        );
+    }
+
+    #[test]
+    fn cpu_lists_must_be_well_formed_and_available() {
+        assert_eq!(parse_ranges("0-2,5"), Some(vec![(0, 2), (5, 5)]));
+        for bad in ["x", "", "1,", "2-1", "-1", "1-2-3"] {
+            assert_eq!(parse_ranges(bad), None, "{bad}");
+        }
+        let check = |cpus: &str| validate(&Resources { cpuset_cpus: cpus.into(), ..Resources::default() }, 1);
+        assert_eq!(check("0"), Ok(()));
+        assert_eq!(check("x").unwrap_err(), "Invalid value x for cpuset cpus: invalid format: x");
+        assert!(
+            check("0,99999")
+                .unwrap_err()
+                .starts_with("Requested CPUs are not available - requested 0,99999, available: 0")
         );
     }
 

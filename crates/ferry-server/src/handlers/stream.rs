@@ -18,7 +18,7 @@ pub(crate) async fn logs(call: Call, id: &str) -> Reply {
     let q = &call.query;
     let (stdout, stderr) = (q.bool("stdout"), q.bool("stderr"));
     if !stdout && !stderr {
-        return Err(HttpError::invalid("must specify at least one of 'stdout' or 'stderr'"));
+        return Err(HttpError::invalid("Bad parameters: you must choose at least one stream"));
     }
     let options = LogOptions {
         follow: q.bool("follow"),
