@@ -126,10 +126,23 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Not through tracing: what is wrong with the settings is found before logging is set up.
-            let _ = writeln!(std::io::stderr(), "ferry daemon: {error:#}");
+            let _ = writeln!(std::io::stderr(), "ferry daemon: {}", explain(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes, each said once: many of ours name theirs in their own text.
+fn explain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn start(args: DaemonArgs) -> anyhow::Result<()> {
