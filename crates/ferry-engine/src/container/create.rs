@@ -73,6 +73,9 @@ fn create_record(
     let image_id = inner.images.resolve(&config.image)?;
     let image = inner.images.get(&image_id)?;
     merge_image_config(&mut config, &image);
+    if image.config.config.healthcheck.is_some() {
+        warnings.push("The image has a health check, which ferry does not run yet.".to_owned());
+    }
     let host_config = normalize_host_config(host_config, inner, &mut warnings)?;
     let mode = NetworkMode::parse(&host_config.network_mode);
     validate(inner, &mut config, &host_config, &networking, &mode, &mut warnings)?;
