@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -29,16 +30,27 @@ pub fn target_dir() -> Result<PathBuf> {
     struct Metadata {
         target_directory: PathBuf,
     }
-    let json = sh::capture(
-        sh::cmd(cargo(), ["metadata", "--no-deps", "--format-version", "1"]).current_dir(workspace()),
-    )?;
+    let json = sh::capture(&mut cargo(["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: Metadata = serde_json::from_str(&json).context("cannot read `cargo metadata`")?;
     Ok(metadata.target_directory)
 }
 
-/// The cargo that runs us.
-pub fn cargo() -> PathBuf {
-    std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
+/// The cargo that runs us, in the repository. What `cargo run` put into our environment is left out:
+/// build scripts that look at it would run again, and half of the dependencies with them, each time
+/// somebody calls cargo directly.
+pub fn cargo<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = sh::cmd(program, args);
+    command.current_dir(workspace());
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        let ours =
+            ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO_CRATE_NAME", "CARGO_BIN_NAME", "OUT_DIR"];
+        if name.starts_with("CARGO_PKG_") || name.starts_with("DEP_") || ours.contains(&&*name) {
+            command.env_remove(&*name);
+        }
+    }
+    command
 }
 
 /// A directory for what is expensive to make again (fixture images, fetched packages); it lives in

@@ -25,36 +25,24 @@ pub fn locate() -> Result<Product> {
 
 /// Builds both in release mode, showing cargo's progress.
 pub fn build() -> Result<Product> {
-    let workspace = host::workspace();
     let target = host::target_dir()?;
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    // `crt-static` needs an explicit target, so that build scripts and procedural macros, which cannot be
+    // static, are built without it. With the same target for both, what both use is compiled once.
+    let common = ["--locked", "--release", "--target", triple.as_str()];
 
-    sh::run(
-        sh::cmd(host::cargo(), ["build", "--locked", "--release", "-p", "ferry", "--bin", "ferry"])
-            .current_dir(&workspace),
-    )?;
-    // `crt-static` needs an explicit target, so that build scripts and procedural macros, which cannot
-    // be static, are built without it. A static shim maps fewer pages and starts without ld.so; without relocations it
-    // also shares its constant data with all other shims, which saves 400 KiB for each container.
-    sh::run(
-        sh::cmd(host::cargo(), ["rustc", "--locked", "--release", "-p", "ferry-shim", "--bin", "ferry-shim"])
-            .args([
-                "--target",
-                &triple,
-                "--",
-                "-C",
-                "target-feature=+crt-static",
-                "-C",
-                "relocation-model=static",
-            ])
-            .current_dir(&workspace),
-    )?;
+    sh::run(host::cargo(["build", "-p", "ferry", "--bin", "ferry"]).args(common))?;
+    // A static shim maps fewer pages and starts without ld.so; without relocations it also shares its
+    // constant data with all other shims, which saves 400 KiB for each container.
+    let flags = ["--", "-C", "target-feature=+crt-static", "-C", "relocation-model=static"];
+    sh::run(host::cargo(["rustc", "-p", "ferry-shim", "--bin", "ferry-shim"]).args(common).args(flags))?;
 
     let product = locate()?;
     std::fs::create_dir_all(&product.dir)
         .with_context(|| format!("cannot create {}", product.dir.display()))?;
-    place(&target.join("release/ferry"), &product.ferry)?;
-    place(&target.join(&triple).join("release/ferry-shim"), &product.shim)?;
+    let built = target.join(&triple).join("release");
+    place(&built.join("ferry"), &product.ferry)?;
+    place(&built.join("ferry-shim"), &product.shim)?;
     Ok(product)
 }
 

@@ -104,22 +104,16 @@ fn chore(args: &Args, unit: bool, integration: bool, steps: &mut Steps, count: &
 
 /// `cargo test` of everything but the integration suite.
 fn unit_tests() -> Result<Count> {
-    let mut command = sh::cmd(
-        host::cargo(),
-        ["test", "--locked", "--workspace", "--exclude", "ferry-tests", "--no-fail-fast"],
-    );
+    let mut command =
+        host::cargo(["test", "--locked", "--workspace", "--exclude", "ferry-tests", "--no-fail-fast"]);
     match registry(&host::cache_dir()?) {
         Ok(program) => {
             command.env("FERRY_TEST_REGISTRY", program);
         }
         Err(error) => ui::note(format!("pulls from a real registry are not tested: {error:#}")),
     }
-    let mut child = command
-        .current_dir(host::workspace())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run cargo test")?;
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
     let mut count = Count::default();
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines() {
@@ -218,9 +212,7 @@ fn virtual_machine(cache: &Path) -> Result<PathBuf> {
 }
 
 fn integration_tests(args: &Args, environment: &Environment) -> Result<Count> {
-    sh::run(
-        sh::cmd(host::cargo(), ["build", "--locked", "-p", "ferry-tests"]).current_dir(host::workspace()),
-    )?;
+    sh::run(&mut host::cargo(["build", "--locked", "-p", "ferry-tests"]))?;
     let suite = host::target_dir()?.join("debug/ferry-tests");
     if environment.results.exists() {
         std::fs::remove_file(&environment.results)?;

@@ -65,19 +65,19 @@ pub fn run(args: &Args) -> Result<bool> {
         problems.extend(found);
     };
 
-    check("format", outcome(sh::cmd(host::cargo(), ["fmt", "--all", "--check"]).current_dir(&workspace)));
-    let graph = Graph::read(&workspace)?;
+    check("format", outcome(&mut host::cargo(["fmt", "--all", "--check", "--", "--color", "never"])));
+    let graph = Graph::read()?;
     check("crate directions", graph.directions());
     check("crates that stay small", graph.forbidden());
     check("unsafe code", unsafe_code(&workspace)?);
     if !args.quick {
         let clippy =
             ["clippy", "--locked", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
-        check("clippy", outcome(sh::cmd(host::cargo(), clippy).current_dir(&workspace)));
+        check("clippy", outcome(&mut host::cargo(clippy)));
         match sh::which("cargo-deny") {
             Some(_) => {
                 let deny = ["deny", "--workspace", "check", "licenses", "bans", "sources"];
-                check("licences and sources", outcome(sh::cmd(host::cargo(), deny).current_dir(&workspace)));
+                check("licences and sources", outcome(&mut host::cargo(deny)));
             }
             None => println!(
                 "skipped  licences and sources: cargo-deny is not installed (cargo install cargo-deny)"
@@ -145,10 +145,8 @@ struct Graph {
 }
 
 impl Graph {
-    fn read(workspace: &Path) -> Result<Self> {
-        let json = sh::capture(
-            sh::cmd(host::cargo(), ["metadata", "--locked", "--format-version", "1"]).current_dir(workspace),
-        )?;
+    fn read() -> Result<Self> {
+        let json = sh::capture(&mut host::cargo(["metadata", "--locked", "--format-version", "1"]))?;
         Self::from_json(&json)
     }
 
