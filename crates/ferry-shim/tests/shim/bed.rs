@@ -322,9 +322,10 @@ impl Bed {
         std::fs::read_dir(format!("/proc/{}/fd", self.shim.pid))
             .unwrap()
             .map(|entry| entry.unwrap())
-            .map(|entry| {
-                let target = std::fs::read_link(entry.path()).unwrap();
-                format!("{} {}", entry.file_name().display(), target.display())
+            // One that is closed between the two calls is not open.
+            .filter_map(|entry| {
+                let target = std::fs::read_link(entry.path()).ok()?;
+                Some(format!("{} {}", entry.file_name().display(), target.display()))
             })
             .collect()
     }
