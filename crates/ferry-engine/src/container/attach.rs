@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ferry_shim_proto::AttachStreams;
 
 use super::log_file::{Formatter, Layout, LogFiles, ReadOutcome};
-use super::owner::{ContainerHandle, OwnerRequest};
+use super::owner::{Attaching, ContainerHandle, OwnerRequest};
 use super::state::State;
 use crate::Engine;
 use crate::api::{AttachOptions, Hijacked};
@@ -21,6 +21,8 @@ pub struct Attachment {
     options: AttachOptions,
     keys: Vec<u8>,
     tty: bool,
+    /// Starts wait for it.
+    _announced: Attaching,
 }
 
 impl Engine {
@@ -43,7 +45,8 @@ impl Engine {
         }
         let keys = detach_keys(options.detach_keys.as_deref())?;
         let tty = snapshot.record.tty();
-        Ok(Attachment { engine: self.clone(), handle, options, keys, tty })
+        let announced = handle.attaching();
+        Ok(Attachment { engine: self.clone(), handle, options, keys, tty, _announced: announced })
     }
 }
 
@@ -69,7 +72,7 @@ impl Attachment {
             stderr: self.options.stderr,
             multiplexed: !self.tty,
             pending_input: client.pending_input,
-            detach_keys: self.keys,
+            detach_keys: self.keys.clone(),
         };
         self.handle.ask(|reply| OwnerRequest::Attach { streams, socket: client.socket, reply }).await
     }

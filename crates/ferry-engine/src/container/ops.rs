@@ -53,7 +53,9 @@ impl Engine {
 
     /// Starts a container; [`EngineError::NotModified`] when it runs.
     pub async fn container_start(&self, id: &str) -> Result<()> {
-        self.inner.containers.find(id)?.ask(|reply| OwnerRequest::Start { reply }).await
+        let handle = self.inner.containers.find(id)?;
+        handle.attached().await;
+        handle.ask(|reply| OwnerRequest::Start { reply }).await
     }
 
     /// Sends the stop signal, and SIGKILL when the container does not end in time.

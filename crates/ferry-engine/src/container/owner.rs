@@ -54,9 +54,33 @@ pub(crate) enum OwnerRequest {
 pub(crate) struct ContainerHandle {
     requests: mpsc::Sender<OwnerRequest>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
+    attaching: watch::Sender<usize>,
+}
+
+/// Announces that a client is being attached, until it is dropped.
+pub(crate) struct Attaching(Arc<ContainerHandle>);
+
+impl Drop for Attaching {
+    fn drop(&mut self) {
+        self.0.attaching.send_modify(|clients| *clients -= 1);
+    }
 }
 
 impl ContainerHandle {
+    /// Announces that a client is being attached. A start waits for it, see [`Self::attached`].
+    pub fn attaching(self: &Arc<Self>) -> Attaching {
+        self.attaching.send_modify(|clients| *clients += 1);
+        Attaching(Arc::clone(self))
+    }
+
+    /// Waits until no client is on its way. A client's connection is handed over a moment after the client is told that
+    /// it is; its next request, to start the container, must not overtake this, or the first output would be lost.
+    pub async fn attached(&self) {
+        let mut clients = self.attaching.subscribe();
+        // A client that hangs half-way must not keep the container from starting.
+        let _ = tokio::time::timeout(Duration::from_secs(2), clients.wait_for(|clients| *clients == 0)).await;
+    }
+
     /// The present snapshot.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.borrow().clone()
@@ -107,7 +131,7 @@ pub(crate) fn spawn(
         restart_at: None,
     };
     tokio::spawn(owner.run(exited));
-    Arc::new(ContainerHandle { requests, snapshot: watch })
+    Arc::new(ContainerHandle { requests, snapshot: watch, attaching: watch::Sender::new(0) })
 }
 
 struct Owner {
