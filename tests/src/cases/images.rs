@@ -73,7 +73,9 @@ fn list(t: &Ctx) -> Result<()> {
     equal!(id.len(), 12);
     equal!(t.ok(&["images", "-q", "--no-trunc", "busybox:latest"])?.len(), 71);
     equal!(t.ok(&["images", "-q", "no-such-image"])?, "");
-    equal!(t.ok(&["images", "-q", "--filter", "reference=busy*"])?, id);
+    // Other cases give the image further names meanwhile; there is a line for each.
+    let found = t.ok(&["images", "-q", "--filter", "reference=busy*"])?;
+    check!(!found.is_empty() && found.lines().all(|line| line == id), "{found}");
     Ok(())
 }
 
