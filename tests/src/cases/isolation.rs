@@ -156,7 +156,7 @@ fn own_process_tree(t: &Ctx) -> Result<()> {
     let name = t.name("x");
     t.ok(&["run", "-d", "--name", &name, "busybox", "sh", "-c", "sleep 4321 & sleep 4322 & wait"])?;
     let running =
-        || -> Result<usize> { Ok(t.ok(&["top", &name, "-o", "args"])?.matches("sleep 432").count()) };
+        || -> Result<usize> { Ok(t.ok(&["top", &name, "-o", "pid,args"])?.matches("sleep 432").count()) };
     eventually("they run", Duration::from_secs(5), || Ok(running()? >= 2))?;
     t.ok(&["kill", &name])?;
     let left = leaks::processes_named("sleep").into_iter().filter(|pid| {
