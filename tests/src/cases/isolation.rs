@@ -151,7 +151,7 @@ fn own_namespaces(t: &Ctx) -> Result<()> {
 }
 
 fn own_process_tree(t: &Ctx) -> Result<()> {
-    equal!(sh(t, &[], "echo $$; ls -d /proc/[0-9]* | wc -l")?, "1\n3");
+    equal!(sh(t, &[], "echo $$; echo /proc/[0-9]*")?, "1\n/proc/1");
     // Whoever ends the first process ends them all.
     let name = t.name("x");
     t.ok(&["run", "-d", "--name", &name, "busybox", "sh", "-c", "sleep 4321 & sleep 4322 & wait"])?;
