@@ -273,8 +273,16 @@ fn clear_stale(path: &Path) -> Result<(), ServeError> {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(io),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(io(e)),
+        Ok(answering) if listener_is_gone(&answering) => fs::remove_file(path).map_err(io),
         Ok(_) => Err(ServeError::InUse(path.to_owned())),
     }
+}
+
+/// Whether the process that listens has ended. A child of a daemon killed in the middle of a spawn holds its descriptors until
+/// it executes its own program, and for so long the socket seems to be answered.
+fn listener_is_gone(stream: &StdUnixStream) -> bool {
+    let Ok(listener) = rustix::net::sockopt::socket_peercred(stream) else { return false };
+    matches!(rustix::process::test_kill_process(listener.pid), Err(rustix::io::Errno::SRCH))
 }
 
 /// Gid of the first of [`GROUPS`] in `/etc/group`.
