@@ -223,7 +223,8 @@ pub fn cmdline(pid: u32) -> String {
     String::from_utf8_lossy(&bytes).replace('\0', " ")
 }
 
-fn children(pid: u32) -> Vec<u32> {
+/// Processes whose parent is `pid`.
+pub fn children(pid: u32) -> Vec<u32> {
     pids().filter(|child| parent(*child) == Some(pid)).collect()
 }
 

@@ -196,7 +196,7 @@ impl Bench {
 
     fn idle_memory(&self) -> Result<Row> {
         // Let the engines finish what they do after they start to answer.
-        std::thread::sleep(Duration::from_secs(2));
+        std::thread::sleep(Duration::from_secs(6));
         let samples =
             self.idle.iter().map(|pids| stats::pss_mb(pids).map(Samples::one)).collect::<Result<_>>()?;
         Ok(Row { what: "idle daemon, PSS", aim: "12", unit: "MB", samples, floor: None })

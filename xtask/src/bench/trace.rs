@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::engine::Engine;
-use crate::{apt, sh, ui};
+use crate::{apt, peer, sh, ui};
 
 /// Traces one run and prints a digest; the whole trace stays in a file.
 pub fn one_run(engine: &Engine, image: &str, work: &Path) -> Result<()> {
@@ -17,9 +17,15 @@ pub fn one_run(engine: &Engine, image: &str, work: &Path) -> Result<()> {
     let pid = engine.pid().context("the daemon has no pid")?;
     let (daemon_file, client_file) = (work.join("trace-daemon.txt"), work.join("trace-client.txt"));
     let options = ["-f", "-ttt", "-T", "-q", "-s", "64", "-o"];
-    let mut daemon = sh::cmd("strace", options)
-        .arg(&daemon_file)
-        .args(["-p", &pid.to_string()])
+    // Shims that wait for a container to run are there already.
+    let shims = peer::children(pid);
+    let threads = names_of_threads(pid);
+    let mut command = sh::cmd("strace", options);
+    command.arg(&daemon_file).args(["-p", &pid.to_string()]);
+    for shim in &shims {
+        command.args(["-p", &shim.to_string()]);
+    }
+    let mut daemon = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -50,7 +56,15 @@ pub fn one_run(engine: &Engine, image: &str, work: &Path) -> Result<()> {
     }
     calls.sort_by(|a, b| a.at.total_cmp(&b.at));
     println!("\nOne traced run: {} system calls", calls.len());
-    digest(&calls);
+    let client = calls.iter().find(|call| call.name == "execve").map(|call| call.pid);
+    let who = |pid: u32| match pid {
+        _ if Some(pid) == client => "client",
+        _ if threads.contains(&pid) => "daemon",
+        _ if shims.contains(&pid) => "shim",
+        _ => "child",
+    };
+    milestones(&calls, who);
+    digest(&calls, who);
     ui::note(format!("the traces: {} and {}", client_file.display(), daemon_file.display()));
     Ok(())
 }
@@ -99,11 +113,43 @@ fn waits(name: &str) -> bool {
             | "pselect6"
             | "clock_nanosleep"
             | "nanosleep"
+            | "restart_syscall"
             | "accept4"
     )
 }
 
-fn digest(calls: &[Call]) {
+/// Thread ids of a process.
+fn names_of_threads(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    tasks.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The calls that mark how far the start of a container is, in order.
+fn milestones(calls: &[Call], who: impl Fn(u32) -> &'static str) {
+    const MARKS: [&str; 14] = [
+        "execve",
+        "connect",
+        "accept4",
+        "clone3",
+        "clone",
+        "vfork",
+        "unshare",
+        "setns",
+        "fsmount",
+        "mount",
+        "move_mount",
+        "pivot_root",
+        "seccomp",
+        "umount2",
+    ];
+    let origin = calls.first().map_or(0.0, |call| call.at);
+    println!("  how it went            ms");
+    for call in calls.iter().filter(|call| MARKS.contains(&call.name.as_str())) {
+        println!("  {:<22} {:>9.3}  {} {}", call.name, (call.at - origin) * 1e3, who(call.pid), call.pid);
+    }
+}
+
+fn digest(calls: &[Call], who: impl Fn(u32) -> &'static str) {
     let mut by_name: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
     for call in calls.iter().filter(|call| !waits(&call.name)) {
         let entry = by_name.entry(&call.name).or_default();
@@ -122,8 +168,9 @@ fn digest(calls: &[Call]) {
     println!("  slowest single calls");
     for call in slow.iter().take(12) {
         println!(
-            "  {:>9.3} ms  pid {:<8} {:<20} {:>8.3} ms",
+            "  {:>9.3} ms  {:<6} {:<8} {:<20} {:>8.3} ms",
             (call.at - origin) * 1e3,
+            who(call.pid),
             call.pid,
             call.name,
             call.took * 1e3
