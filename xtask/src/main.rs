@@ -41,6 +41,8 @@ enum Chore {
     Verify(verify::Args),
     /// Compare ferry with Docker and with the bare kernel on this host
     Bench(bench::Args),
+    /// Make the images that tests run and say where they are
+    Fixtures,
     /// Build `ferry` and the static `ferry-shim` and put them side by side
     Build,
 }
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Chore::Test(args) => test::run(&args),
         Chore::Verify(args) => verify::run(&args),
         Chore::Bench(args) => bench::run(&args),
+        Chore::Fixtures => fixtures::all(),
         Chore::Build => product::build().map(|product| {
             println!("{}", product.ferry.display());
             true

@@ -15,6 +15,12 @@ pub struct Settings {
     pub hello: PathBuf,
     /// `FERRY_TEST_DEBIAN`: root file system of a Debian in which apt works, a tar.
     pub debian: Option<PathBuf>,
+    /// `FERRY_TEST_REDIS`: an archive with the image `redis:latest`.
+    pub redis: Option<PathBuf>,
+    /// `FERRY_TEST_MARIADB`: an archive with the image `mariadb:latest`.
+    pub mariadb: Option<PathBuf>,
+    /// `FERRY_TEST_TOMCAT`: an archive with the image `tomcat:latest`.
+    pub tomcat: Option<PathBuf>,
     /// `FERRY_TEST_DOCKER`: the stock docker client.
     pub docker: Option<PathBuf>,
     /// `FERRY_TEST_REGISTRY`: the program `docker-registry`.
@@ -41,6 +47,9 @@ impl Settings {
             busybox: needed("FERRY_TEST_BUSYBOX")?,
             hello: needed("FERRY_TEST_HELLO")?,
             debian: optional("FERRY_TEST_DEBIAN"),
+            redis: optional("FERRY_TEST_REDIS"),
+            mariadb: optional("FERRY_TEST_MARIADB"),
+            tomcat: optional("FERRY_TEST_TOMCAT"),
             docker: optional("FERRY_TEST_DOCKER"),
             registry: optional("FERRY_TEST_REGISTRY"),
             vm: optional("FERRY_TEST_VM"),
