@@ -24,12 +24,30 @@ pub struct Engine {
     /// The bridge's address; containers get the others of its /24.
     pub address: Ipv4Addr,
     ferry: PathBuf,
+    own_network: bool,
 }
+
+/// Brings up the loopback of a new network namespace, then becomes the daemon.
+const IN_NAMESPACE: &str = "ip link set lo up && exec \"$0\" \"$@\"";
 
 impl Engine {
     /// Describes an engine; nothing is started.
     pub fn new(product: &Product, dir: PathBuf, run_dir: PathBuf, bridge: &str, address: Ipv4Addr) -> Self {
-        Self { dir, run_dir, bridge: bridge.to_owned(), address, ferry: product.ferry.clone() }
+        Self {
+            dir,
+            run_dir,
+            bridge: bridge.to_owned(),
+            address,
+            ferry: product.ferry.clone(),
+            own_network: false,
+        }
+    }
+
+    /// The same in a network namespace of its own, which goes when the last of its processes does.
+    #[must_use]
+    pub fn in_own_network(mut self) -> Self {
+        self.own_network = true;
+        self
     }
 
     /// Where the engine's API is.
@@ -70,8 +88,14 @@ impl Engine {
         }
         let log =
             File::create(self.log()).with_context(|| format!("cannot create {}", self.log().display()))?;
-        let mut command = sh::cmd(&self.ferry, ["daemon", "-H", &self.host(), "--bridge", &self.bridge]);
+        let mut command = if self.own_network {
+            sh::cmd("unshare", ["--net", "--", "sh", "-c", IN_NAMESPACE])
+        } else {
+            sh::cmd("env", ["--"])
+        };
         command
+            .arg(&self.ferry)
+            .args(["daemon", "-H", &self.host(), "--bridge", &self.bridge])
             .args(["--bip", &format!("{}/24", self.address), "--data-root"])
             .arg(self.dir.join("data"))
             .arg("--exec-root")

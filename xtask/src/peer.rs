@@ -1,8 +1,8 @@
 //! Docker itself, for comparison: fetched as Debian packages into a cache directory, never installed,
-//! and started beside whatever runs on the host with roots, socket and bridge of its own.
+//! and started beside whatever runs on the host with roots and socket of its own, in a network namespace
+//! of its own: its bridge, its iptables chains and its forwarding settings go with it.
 
 use std::fs::File;
-use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,7 +12,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::{apt, host, sh, ui};
 
-const BRIDGE: &str = "ferrypeer0";
+/// Brings up the loopback of a new network namespace, then becomes the daemon.
+const IN_NAMESPACE: &str = "ip link set lo up && exec \"$0\" \"$@\"";
 
 /// The stock `docker` client: the one on `PATH` when it is a current one, else Debian sid's.
 pub fn docker_cli(cache: &Path) -> Result<PathBuf> {
@@ -41,23 +42,25 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Fetches Docker if it is not there yet, and starts it.
-    pub fn start(cache: &Path, data: PathBuf) -> Result<Self> {
+    /// Fetches Docker if it is not there yet, and starts it. Its socket is in `run`; `more` are further
+    /// flags of the daemon.
+    pub fn start(cache: &Path, run: PathBuf, data: PathBuf, more: &[&str]) -> Result<Self> {
         let root = fetch(cache)?;
-        let run = PathBuf::from("/run/ferry-bench-docker");
+        apt::install(&["iproute2", "util-linux"])?;
         for dir in [&run, &data] {
             if dir.exists() {
                 std::fs::remove_dir_all(dir).with_context(|| format!("cannot empty {}", dir.display()))?;
             }
             std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         }
-        make_bridge()?;
         let log = File::create(data.join("dockerd.log"))?;
-        let mut command = with_paths(Command::new(root.join("usr/sbin/dockerd")), &root);
+        // The namespace lives as long as the daemon and its containers, so nobody needs to remove it.
+        let mut command = with_paths(Command::new("unshare"), &root);
         command
-            .args(["-H", &format!("unix://{}", run.join("docker.sock").display()), "--bridge", BRIDGE])
-            // Not to change what the host's firewall does to forwarded packets of others.
-            .arg("--ip-forward-no-drop")
+            .args(["--net", "sh", "-c", IN_NAMESPACE])
+            .arg(root.join("usr/sbin/dockerd"))
+            .args(["-H", &format!("unix://{}", run.join("docker.sock").display())])
+            .args(more)
             .arg("--data-root")
             .arg(data.join("root"))
             .arg("--exec-root")
@@ -89,6 +92,11 @@ impl Peer {
     /// Where its API is.
     pub fn host(&self) -> String {
         format!("unix://{}", self.run.join("docker.sock").display())
+    }
+
+    /// Holds its socket and what it keeps while it runs.
+    pub fn run_dir(&self) -> PathBuf {
+        self.run.clone()
     }
 
     /// A `docker` command that talks to this engine.
@@ -127,7 +135,6 @@ impl Drop for Peer {
         if let Err(error) = self.daemon.wait() {
             ui::note(format!("waiting for dockerd: {error}"));
         }
-        report(sh::capture(&mut sh::cmd("ip", ["link", "delete", BRIDGE])));
         for dir in [&self.run, &self.data] {
             if let Err(error) = std::fs::remove_dir_all(dir) {
                 ui::note(format!("{} stays: {error}", dir.display()));
@@ -188,20 +195,6 @@ fn with_paths(mut command: Command, root: &Path) -> Command {
         .env("LD_LIBRARY_PATH", &lib)
         .env("XTABLES_LIBDIR", lib.join("xtables"));
     command
-}
-
-/// Docker takes a bridge that is there; only its default one does it make itself.
-fn make_bridge() -> Result<()> {
-    if Path::new("/sys/class/net").join(BRIDGE).exists() {
-        return Ok(());
-    }
-    apt::install(&["iproute2"])?;
-    let candidates = [Ipv4Addr::new(10, 203, 0, 1), Ipv4Addr::new(172, 29, 203, 1)];
-    let address = host::free_subnet(&candidates, BRIDGE).context("no subnet is free for Docker")?;
-    sh::capture(&mut sh::cmd("ip", ["link", "add", BRIDGE, "type", "bridge"]))?;
-    sh::capture(&mut sh::cmd("ip", ["address", "add", &format!("{address}/24"), "dev", BRIDGE]))?;
-    sh::capture(&mut sh::cmd("ip", ["link", "set", BRIDGE, "up"]))?;
-    Ok(())
 }
 
 /// All processes.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::product::{self, Product};
 use crate::ui::{self, Steps};
-use crate::{apt, fixtures, host, peer, sh};
+use crate::{apt, differential, fixtures, host, peer, sh};
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
@@ -23,6 +23,12 @@ pub struct Args {
     /// Run the client cases against another engine, e.g. a Docker, to see whether they expect what it does
     #[arg(long, value_name = "HOST", conflicts_with = "only_unit")]
     against: Option<String>,
+    /// Compare ferry with Docker, command by command, instead; FILTER chooses among the files of cases
+    #[arg(long, conflicts_with_all = ["only_integration", "only_unit", "against"])]
+    differential: bool,
+    /// With --differential: use the `ferry` and `ferry-shim` in this directory instead of building them
+    #[arg(long, value_name = "DIR", requires = "differential")]
+    built: Option<PathBuf>,
     /// Run only the integration tests whose names contain one of these
     filter: Vec<String>,
 }
@@ -46,6 +52,9 @@ impl Count {
 /// The chore; `Ok(false)` when a test failed.
 pub fn run(args: &Args) -> Result<bool> {
     host::require_root("test")?;
+    if args.differential {
+        return differential::run(args.built.as_deref(), &args.filter);
+    }
     let unit = !args.only_integration && args.filter.is_empty() && args.against.is_none();
     let integration = !args.only_unit;
     let mut steps = Steps::new(usize::from(unit) + if integration { 4 } else { 1 });

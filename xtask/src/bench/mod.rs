@@ -120,7 +120,7 @@ fn measure_all(
     work: &Path,
     cache: &Path,
 ) -> Result<()> {
-    let peer = if args.no_docker { None } else { Some(Peer::start(cache, work.join("docker"))?) };
+    let peer = if args.no_docker { None } else { Some(start_docker(cache, work)?) };
     let mut bench = Bench {
         runs: args.runs.max(3),
         contenders: vec![Contender { client: ferry.to_owned(), host: engine.host() }],
@@ -158,6 +158,10 @@ fn measure_all(
         trace::one_run(engine, IMAGE, work)?;
     }
     Ok(())
+}
+
+fn start_docker(cache: &Path, work: &Path) -> Result<Peer> {
+    Peer::start(cache, PathBuf::from("/run/ferry-bench-docker"), work.join("docker"), &[])
 }
 
 /// Whether a shim belongs to the engine with this run directory; its descriptors point there.
