@@ -25,7 +25,7 @@ const ALLOWED: &str = "
     inotify_add_watch inotify_init inotify_init1 inotify_rm_watch io_cancel io_destroy io_getevents
     io_pgetevents io_pgetevents_time64 io_setup io_submit ioctl ioprio_get ioprio_set ipc kill
     landlock_add_rule landlock_create_ruleset landlock_restrict_self lchown lchown32 lgetxattr link linkat
-    listen listxattr listxattrat llistxattr lremovexattr lseek lsetxattr lstat lstat64 madvise
+    listen listmount listxattr listxattrat llistxattr lremovexattr lseek lsetxattr lstat lstat64 madvise
     map_shadow_stack membarrier memfd_create memfd_secret mincore mkdir mkdirat mknod mknodat mlock mlock2
     mlockall mmap mmap2 mprotect mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedreceive_time64
     mq_timedsend mq_timedsend_time64 mq_unlink mremap mseal msgctl msgget msgrcv msgsnd msync munlock
@@ -44,7 +44,7 @@ const ALLOWED: &str = "
     setitimer setpgid setpriority setregid setregid32 setresgid setresgid32 setresuid setresuid32 setreuid
     setreuid32 setrlimit setsid setsockopt setuid setuid32 setxattr setxattrat shmat shmctl shmdt shmget
     shutdown sigaltstack signalfd signalfd4 sigprocmask sigreturn socketcall socketpair splice stat stat64
-    statfs statfs64 statx symlink symlinkat sync sync_file_range syncfs sysinfo tee tgkill time
+    statfs statfs64 statmount statx symlink symlinkat sync sync_file_range syncfs sysinfo tee tgkill time
     timer_create timer_delete timer_getoverrun timer_gettime timer_gettime64 timer_settime
     timer_settime64 timerfd_create timerfd_gettime timerfd_gettime64 timerfd_settime timerfd_settime64
     times tkill truncate truncate64 ugetrlimit umask uname unlink unlinkat uretprobe utime utimensat
@@ -64,9 +64,9 @@ const ALLOWED_WITH: [(Capability, &str); 14] = [
     (Capability::DacReadSearch, "open_by_handle_at"),
     (
         Capability::SysAdmin,
-        "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick listmount lookup_dcookie lsm_get_self_attr \
+        "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie lsm_get_self_attr \
          lsm_list_modules lsm_set_self_attr mount mount_setattr move_mount open_tree perf_event_open quotactl \
-         quotactl_fd setdomainname sethostname setns statmount syslog umount umount2 unshare",
+         quotactl_fd setdomainname sethostname setns syslog umount umount2 unshare",
     ),
     (Capability::SysBoot, "reboot"),
     (Capability::SysChroot, "chroot"),
