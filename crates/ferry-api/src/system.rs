@@ -204,8 +204,22 @@ pub struct SystemInfo {
     /// Directories of CDI specifications.
     #[serde(rename = "CDISpecDirs")]
     pub cdi_spec_dirs: List<String>,
+    /// Devices found there (since API 1.50).
+    #[serde(skip_serializing_if = "is_empty_list")]
+    pub discovered_devices: List<DeviceInfo>,
     /// For people, null when there are none.
     pub warnings: List<String>,
+}
+
+/// A device that containers can ask for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct DeviceInfo {
+    /// What knows the device: `cdi`.
+    pub source: String,
+    /// Its name there, `vendor/class=name`.
+    #[serde(rename = "ID")]
+    pub id: String,
 }
 
 /// Drivers by kind; null where there are none.

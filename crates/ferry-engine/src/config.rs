@@ -43,6 +43,8 @@ pub struct EngineConfig {
     pub cgroup_parent: String,
     /// Default `max-size`/`max-file` and other options of the `json-file` log driver.
     pub log_opts: std::collections::BTreeMap<String, String>,
+    /// Directories with descriptions of CDI devices; later ones win. Empty: no such devices.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     /// Labels shown by `info`.
     pub labels: Vec<String>,
 }

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod cdi;
 mod config;
 mod container;
 mod error;
@@ -32,6 +33,7 @@ mod time;
 mod volume;
 mod volume_ops;
 
+pub use cdi::DEFAULT_DIRS as DEFAULT_CDI_DIRS;
 pub use config::EngineConfig;
 pub use container::attach::Attachment;
 pub use error::{EngineError, Result};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ferry_api::events::EventMessage;
 use ferry_api::system::{
-    ComponentVersion, DiskUsage, PlatformName, PluginsInfo, RegistryConfig, RuntimeInfo, SystemInfo, UsageOf,
-    VersionResponse,
+    ComponentVersion, DeviceInfo, DiskUsage, PlatformName, PluginsInfo, RegistryConfig, RuntimeInfo,
+    SystemInfo, UsageOf, VersionResponse,
 };
 use ferry_api::volume::VolumeUsage;
 use ferry_api::{List, Time};
@@ -126,6 +126,16 @@ impl Engine {
             )]
             .into_iter()
             .collect(),
+            cdi_spec_dirs: inner
+                .config
+                .cdi_spec_dirs
+                .iter()
+                .map(|dir| dir.to_string_lossy().into_owned())
+                .collect(),
+            discovered_devices: crate::cdi::Registry::load(&inner.config.cdi_spec_dirs)
+                .names()
+                .map(|id| DeviceInfo { source: "cdi".to_owned(), id: id.to_owned() })
+                .collect(),
             default_runtime: "ferry".to_owned(),
             live_restore_enabled: true,
             init_binary: String::new(),
@@ -134,7 +144,6 @@ impl Engine {
                 local_node_state: "inactive".to_owned(),
                 ..Default::default()
             },
-            cdi_spec_dirs: List::empty(),
             warnings: List::default(),
             ..SystemInfo::default()
         }

@@ -115,6 +115,11 @@ pub(crate) fn create_with(req: CreateRequest<'_>, extras: &Extras) -> Result<Con
 }
 
 impl Container {
+    /// Runs the `poststop` hooks, for a caller who has seen the end of the container and removed its group.
+    pub fn poststop(&self) -> Result<(), Error> {
+        self.hooks.as_ref().map_or(Ok(()), HookPlan::poststop)
+    }
+
     /// The caller's part while init sets itself up.
     fn accompany(&mut self, plan: &Plan, resources: Option<&LinuxResources>) -> Result<(), Error> {
         let channel = self.channel()?;

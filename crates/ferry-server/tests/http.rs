@@ -30,6 +30,7 @@ fn config(root: &Path) -> EngineConfig {
         warm_shims: 0,
         warm_sandboxes: 0,
         insecure_registries: Vec::new(),
+        cdi_spec_dirs: Vec::new(),
         registry_mirrors: Vec::new(),
         proxy: Default::default(),
         cgroup_parent: "ferry-server-test".to_owned(),

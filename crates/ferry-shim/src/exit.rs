@@ -201,6 +201,8 @@ impl Shim {
             let _ = self.container.cgroup.kill_all();
             let _ = self.container.cgroup.remove();
         }
+        // The container is gone, whatever they do (runtime-spec `runtime.md`, "Lifecycle", step 13).
+        let _ = self.container.poststop();
     }
 
     fn is_delivered(&self, session: u32) -> bool {

@@ -133,6 +133,7 @@ pub fn info(info: &mut SystemInfo, version: ApiVersion) {
     if version < ApiVersion(50) {
         info.bridge_nf_iptables = Some(false);
         info.bridge_nf_ip6tables = Some(false);
+        info.discovered_devices = Default::default();
     }
     if version < ApiVersion(49) {
         info.firewall_backend = None;

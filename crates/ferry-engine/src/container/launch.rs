@@ -150,6 +150,7 @@ fn prepare(inner: &Inner, steps: &mut Steps, mut record: ContainerRecord) -> Res
         generated,
         cgroup_parent: &inner.config.cgroup_parent,
         seccomp: &inner.seccomp,
+        cdi_dirs: &inner.config.cdi_spec_dirs,
     })
     .map_err(EngineError::InvalidParameter)?;
     write(&bundle.config(), &config)?;

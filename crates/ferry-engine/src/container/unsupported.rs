@@ -45,8 +45,7 @@ pub(crate) fn refuse(config: &ContainerConfig, h: &HostConfig, platform: Option<
     if !matches!(h.isolation.as_str(), "" | "default") {
         return Err(EngineError::InvalidParameter(format!("invalid isolation '{}' on linux", h.isolation)));
     }
-    if !r.device_requests.is_empty() {
-        let request = &r.device_requests[0];
+    if let Some(request) = r.device_requests.iter().find(|request| request.driver != "cdi") {
         return Err(EngineError::InvalidParameter(format!(
             "could not select device driver \"{}\" with capabilities: [{}]",
             request.driver,

@@ -31,7 +31,8 @@ const DEFAULT_RULES: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 10] = [
     (LinuxDeviceType::C, Some(136), None, "rwm"),
 ];
 
-fn rule(
+/// One rule of the device controller.
+pub(crate) fn rule(
     allow: bool,
     kind: LinuxDeviceType,
     major: Option<i64>,
@@ -110,14 +111,15 @@ fn add_mapping(mapping: &DeviceMapping, found: &mut Devices) -> Result<(), Strin
 }
 
 /// An error of the system in the kernel's plain words, which clients look for: `no such file or directory`.
-pub(super) fn plain_reason(error: &std::io::Error) -> String {
+pub(crate) fn plain_reason(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut rest = text.chars();
     rest.next().map(|first| first.to_lowercase().chain(rest).collect()).unwrap_or_default()
 }
 
-fn node(metadata: &std::fs::Metadata, path: PathBuf) -> Option<Device> {
+/// The device node a host's file is; `None` for other files.
+pub(crate) fn node(metadata: &std::fs::Metadata, path: PathBuf) -> Option<Device> {
     let kind = metadata.file_type();
     let kind = match (kind.is_block_device(), kind.is_char_device()) {
         (true, _) => "b",

@@ -26,6 +26,8 @@ pub(crate) struct Document {
     pub mounts: Vec<Mount>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<crate::cdi::edits::Hooks>,
     pub linux: Linux,
 }
 

@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ferry_types::Overlay;
 use serde_json::value::RawValue;
 
+use crate::cdi::edits::{Hooks, Target};
+use crate::cdi::{CdiError, Registry};
 use crate::container::record::ContainerRecord;
 use document::{Capabilities, Document, Linux, Namespace, OCI_VERSION, Process, Rlimit, Root, User};
 use security::SeccompChoice;
@@ -117,6 +119,8 @@ pub(crate) struct SpecInput<'a> {
     pub generated: Vec<(PathBuf, &'static str)>,
     pub cgroup_parent: &'a str,
     pub seccomp: &'a SeccompCache,
+    /// Directories with descriptions of CDI devices.
+    pub cdi_dirs: &'a [PathBuf],
 }
 
 /// The `config.json` of a container.
@@ -131,14 +135,13 @@ pub(crate) fn build(input: &SpecInput<'_>) -> Result<Vec<u8>, String> {
         privileged,
         input.host.bounding_set,
     )?;
-    let devices = devices::resolve(
+    let mut devices = devices::resolve(
         &host_config.resources.devices,
         &host_config.resources.device_cgroup_rules,
         privileged,
     )?;
     let mut resources = resources::to_oci(&host_config.resources)?;
-    resources.set_devices(Some(devices.rules));
-    let process =
+    let mut process =
         process(record, input.overlay, input.host, &caps, security.no_new_privileges, security.apparmor)?;
     let seccomp = match (&security.seccomp, privileged) {
         (SeccompChoice::Unconfined, _) | (SeccompChoice::Default, true) => None,
@@ -154,7 +157,9 @@ pub(crate) fn build(input: &SpecInput<'_>) -> Result<Vec<u8>, String> {
             (true, false) => default.iter().map(|p| (*p).to_owned()).collect(),
         }
     };
-    let mounts = mounts::all(record, &input.generated, &input.namespaces)?;
+    let mut mounts = mounts::all(record, &input.generated, &input.namespaces)?;
+    let hooks = add_cdi_devices(input, &mut process, &mut devices, &mut mounts)?;
+    resources.set_devices(Some(devices.rules));
     let shared = record.mounts.iter().any(|m| m.propagation.contains("shared"));
     let slave = record.mounts.iter().any(|m| m.propagation.contains("slave"));
     let new_uts = input.namespaces.uts != NamespaceChoice::Host;
@@ -166,6 +171,7 @@ pub(crate) fn build(input: &SpecInput<'_>) -> Result<Vec<u8>, String> {
         domainname: if new_uts { record.config.domainname.clone() } else { String::new() },
         mounts,
         annotations: host_config.annotations.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        hooks,
         linux: Linux {
             namespaces: namespace_list(&input.namespaces),
             devices: devices.nodes,
@@ -186,6 +192,40 @@ pub(crate) fn build(input: &SpecInput<'_>) -> Result<Vec<u8>, String> {
         },
     };
     serde_json::to_vec(&document).map_err(|e| e.to_string())
+}
+
+/// Adds the CDI devices a container asks for; the hooks are theirs. The directories are read each time: what
+/// vendors' tools write there must be seen without a reload.
+fn add_cdi_devices(
+    input: &SpecInput<'_>,
+    process: &mut Process,
+    devices: &mut devices::Devices,
+    mounts: &mut Vec<document::Mount>,
+) -> Result<Option<Hooks>, String> {
+    let requests = input.record.host_config.resources.device_requests.iter();
+    let names: Vec<String> = requests
+        .filter(|request| request.driver == "cdi")
+        .flat_map(|request| request.device_ids.iter().cloned())
+        .collect();
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let failed = |e: CdiError| format!("CDI device injection failed: {e}");
+    let mut hooks = Hooks::default();
+    let mut target = Target {
+        uid: process.user.uid,
+        gid: process.user.gid,
+        env: &mut process.env,
+        additional_gids: &mut process.user.additional_gids,
+        nodes: &mut devices.nodes,
+        rules: &mut devices.rules,
+        mounts,
+        hooks: &mut hooks,
+    };
+    for (device, edits) in Registry::load(input.cdi_dirs).edits(&names).map_err(failed)? {
+        edits.apply(&device, &mut target).map_err(failed)?;
+    }
+    Ok(Some(hooks))
 }
 
 /// The cgroup of a container, from the root of the hierarchies.

@@ -167,6 +167,7 @@ fn engine(args: DaemonArgs, log_opts: BTreeMap<String, String>) -> anyhow::Resul
         warm_shims: 3,
         warm_sandboxes: 4,
         insecure_registries: args.insecure_registries,
+        cdi_spec_dirs: ferry_engine::DEFAULT_CDI_DIRS.map(PathBuf::from).to_vec(),
         registry_mirrors: args.registry_mirrors,
         proxy: ProxyOptions {
             http: variable("HTTP_PROXY"),
