@@ -103,6 +103,11 @@ impl EventBus {
         self.container_action(format!("{action}: {command}"), record, &[("execID", exec.to_owned())]);
     }
 
+    /// A container's health changed.
+    pub fn health(&self, record: &ContainerRecord, status: &str) {
+        self.container_action(format!("health_status: {status}"), record, &[]);
+    }
+
     fn container_action(&self, action: String, record: &ContainerRecord, extra: &[(&str, String)]) {
         let mut attributes: BTreeMap<String, String> =
             record.config.labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect();

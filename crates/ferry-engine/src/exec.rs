@@ -294,6 +294,7 @@ impl ExecAttachment {
             open_stdin: request.attach_stdin && streams.is_some(),
             console_size: self.console_size,
             attach: streams,
+            probe: None,
         };
         let Some(shim) = &self.snapshot.shim else {
             return Err(failed(EngineError::Conflict(format!("container {} is not running", record.id))));

@@ -156,6 +156,16 @@ impl BundleDir {
         self.0.join("shim.pid")
     }
 
+    /// The process object of the health check's probes.
+    pub fn probe(&self) -> PathBuf {
+        self.0.join("probe.json")
+    }
+
+    /// What the probes found, for the next engine.
+    pub fn health(&self) -> PathBuf {
+        self.0.join("health.json")
+    }
+
     pub fn exec_process(&self, id: &ExecId) -> PathBuf {
         self.0.join(format!("exec-{}.json", id.short()))
     }

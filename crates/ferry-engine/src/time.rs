@@ -28,9 +28,57 @@ pub(crate) fn parse_instant(field: &str, text: &str) -> Result<i64> {
     seconds.checked_mul(1_000_000_000).and_then(|s| s.checked_add(nanos)).ok_or_else(invalid)
 }
 
+/// A span as Go writes it: `1m30s`, `1.5s`, `20ms`.
+pub(crate) fn go_duration(span: std::time::Duration) -> String {
+    let nanos = span.as_nanos();
+    let decimal = |unit: u128| {
+        let (whole, rest) = (nanos / unit, nanos % unit);
+        let digits = unit.to_string().len() - 1;
+        let fraction = format!("{rest:0digits$}");
+        match fraction.trim_end_matches('0') {
+            "" => whole.to_string(),
+            fraction => format!("{whole}.{fraction}"),
+        }
+    };
+    match nanos {
+        0 => "0s".to_owned(),
+        n if n < 1_000 => format!("{n}ns"),
+        n if n < 1_000_000 => format!("{}\u{b5}s", decimal(1_000)),
+        n if n < 1_000_000_000 => format!("{}ms", decimal(1_000_000)),
+        _ => {
+            let seconds = span.as_secs();
+            let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+            let rest = std::time::Duration::new(seconds % 60, span.subsec_nanos());
+            let rest_nanos = rest.as_nanos();
+            let fraction = format!("{:09}", rest_nanos % 1_000_000_000);
+            let fraction = fraction.trim_end_matches('0');
+            let dot = if fraction.is_empty() { "" } else { "." };
+            let seconds = format!("{}{dot}{fraction}s", rest_nanos / 1_000_000_000);
+            match (hours, minutes) {
+                (0, 0) => seconds,
+                (0, m) => format!("{m}m{seconds}"),
+                (h, m) => format!("{h}h{m}m{seconds}"),
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_read_as_gos() {
+        use std::time::Duration;
+        let text = |ms| go_duration(Duration::from_millis(ms));
+        assert_eq!(text(0), "0s");
+        assert_eq!(text(20), "20ms");
+        assert_eq!(text(1000), "1s");
+        assert_eq!(text(1500), "1.5s");
+        assert_eq!(text(90_000), "1m30s");
+        assert_eq!(text(3_600_000), "1h0m0s");
+        assert_eq!(go_duration(Duration::from_nanos(1_500)), "1.5\u{b5}s");
+    }
 
     #[test]
     fn instants_in_both_notations() {

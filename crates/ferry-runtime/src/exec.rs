@@ -7,7 +7,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Subgroup};
 use crate::channel::{Channel, Message};
 use crate::console::Console;
 use crate::container::{Extras, PidNamespace, kill_and_reap, set_oom_score_adj, start_and_wait};
@@ -25,6 +25,8 @@ pub struct ExecRequest<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// The container's control group.
     pub cgroup: &'a Cgroup,
+    /// The group below it that the process is to be in, when it shall be ended with all it starts.
+    pub group: Option<&'a Subgroup>,
     /// The container's config: namespaces and seccomp.
     pub spec: &'a Spec,
     /// The process to run.
@@ -54,7 +56,10 @@ pub(crate) fn exec_with(req: ExecRequest<'_>, extras: &Extras) -> Result<ExecPro
     let plan = ProcessPlan::new(req.process, req.spec)?;
     let namespaces = namespaces_of(req.spec);
     let (ours, theirs) = Channel::pair()?;
-    let group_fd = req.cgroup.dir_fd()?;
+    let group_fd = match req.group.map(Subgroup::dir_fd).transpose()?.flatten() {
+        Some(fd) => Some(fd),
+        None => req.cgroup.dir_fd()?,
+    };
     let cloned = {
         let _entered = PidNamespace::enter_of(req.pidfd)?;
         clone(0, group_fd.as_ref().map(AsFd::as_fd))
@@ -93,6 +98,7 @@ fn run_exec(
     let joined = || {
         prologue(plan, &req.container_pid.to_string())?;
         req.cgroup.enter_v1()?;
+        req.group.map_or(Ok(()), Subgroup::enter_v1)?;
         move_into_thread_name_spaces(req.pidfd, namespaces)
             .at(Stage::Namespaces, || "join the container's namespaces".to_owned())?;
         rustix::process::umask(Mode::empty());

@@ -179,6 +179,30 @@ pub struct Exec {
     pub console_size: Option<(u16, u16)>,
     /// The client to connect before the process starts; its socket is the frame's descriptor.
     pub attach: Option<AttachStreams>,
+    /// Set for a probe of the container's health.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
+}
+
+/// What makes an exec a probe: it has a group of its own, is ended with all it started when it takes too long, and the
+/// beginning of its output comes with its exit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// How long it may take.
+    pub timeout_ms: u64,
+    /// Bytes of output kept, standard output and error together.
+    pub output_limit: usize,
+}
+
+/// How a probe went, beside its exit code.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeOutcome {
+    /// It was ended for taking too long.
+    pub timed_out: bool,
+    /// The beginning of its output; what is not UTF-8 is replaced.
+    pub output: String,
+    /// There was more.
+    pub truncated: bool,
 }
 
 /// An answer with the sequence number of its request, or an event.
@@ -254,6 +278,9 @@ pub enum Event {
         exec: ExecId,
         /// As a shell would report it: 0–255, 128 + signal.
         code: i32,
+        /// For a probe.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        probe: Option<ProbeOutcome>,
     },
     /// A process of the container was killed because its memory limit was reached.
     Oom,

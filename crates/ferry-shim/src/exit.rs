@@ -8,7 +8,7 @@
 
 use std::os::fd::AsFd;
 
-use ferry_shim_proto::{Event, ExitRecord};
+use ferry_shim_proto::{Event, ExitRecord, ProbeOutcome};
 use ferry_types::ExecId;
 use rustix::process::{WaitOptions, WaitStatus, wait};
 
@@ -22,6 +22,8 @@ use crate::shim::Shim;
 const DELIVERY_MS: u64 = 2000;
 /// How often an exit record that cannot be written is tried again.
 const RECORD_RETRY_MS: u64 = 500;
+/// How long after the end of an exec its memory is given back.
+const IDLE_MS: u64 = 1000;
 
 /// Where the container is in its life.
 #[derive(Debug)]
@@ -68,6 +70,8 @@ pub struct Ended {
     pub session: u32,
     /// As a shell would report it.
     pub code: i32,
+    /// How it went, for a probe.
+    pub probe: Option<ProbeOutcome>,
     /// When to stop waiting for clients.
     pub deadline: u64,
 }
@@ -92,13 +96,24 @@ impl Shim {
                 init = Some(code);
             } else if let Some(at) = self.execs.iter().position(|e| e.pid == pid) {
                 let exec = self.execs.swap_remove(at);
-                if let Some(session) = self.sessions.get_mut(&exec.session) {
+                let session = self.sessions.get_mut(&exec.session);
+                let captured = session.and_then(|session| {
                     session.end(&mut self.scratch);
-                }
+                    session.take_capture()
+                });
+                let probe = exec.probe.map(|probe| {
+                    // What a probe leaves behind of its own accord goes on; an empty group must not stay.
+                    let _ = probe.group.dissolve();
+                    let (output, truncated) = captured.unwrap_or_default();
+                    ProbeOutcome { timed_out: probe.timed_out, output, truncated }
+                });
+                // What the start of the exec took of the heap is given back.
+                self.idle_at.get_or_insert(now + IDLE_MS);
                 self.ended.push(Ended {
                     exec: exec.id,
                     session: exec.session,
                     code,
+                    probe,
                     deadline: now + DELIVERY_MS,
                 });
             }
@@ -147,8 +162,8 @@ impl Shim {
         while at < self.ended.len() {
             let ended = &self.ended[at];
             if self.is_delivered(ended.session) || now >= ended.deadline {
-                let Ended { exec, code, .. } = self.ended.swap_remove(at);
-                self.notify(&Event::ExecExited { exec, code });
+                let Ended { exec, code, probe, .. } = self.ended.swap_remove(at);
+                self.notify(&Event::ExecExited { exec, code, probe });
                 changed = true;
             } else {
                 at += 1;

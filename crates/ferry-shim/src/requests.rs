@@ -9,11 +9,12 @@ use ferry_shim_proto::{Event, Exec, Reply, Request, ShimState};
 use ferry_types::ExecId;
 use oci_spec::runtime::Process;
 
+use crate::clock;
 use crate::control::Conn;
 use crate::error::Error;
 use crate::exit::Life;
 use crate::record;
-use crate::shim::{ExecProcess, Shim};
+use crate::shim::{ExecProcess, RunningProbe, Shim};
 use crate::stdio::{Session, pipes, terminal};
 
 const SIGKILL: i32 = 9;
@@ -127,6 +128,8 @@ impl Shim {
         if self.paused {
             return Err(Error::State("container is already paused"));
         }
+        // A frozen probe could not be ended in time, and would tell nothing about the container afterwards.
+        self.execs.iter_mut().for_each(ExecProcess::kill_probe);
         if let Err(error) = self.container.cgroup.freeze() {
             // Half frozen is worse than not frozen.
             let _ = self.container.cgroup.thaw();
@@ -196,13 +199,23 @@ impl Shim {
             let (stdio, ends) = pipes(request.open_stdin).map_err(Error::system("create pipes"))?;
             (stdio, Some(ends))
         };
-        let mut started = exec(ExecRequest {
+        let group = match &request.probe {
+            Some(_) => Some(self.container.cgroup.subgroup(&format!("probe-{}", request.id.short()))?),
+            None => None,
+        };
+        let started = exec(ExecRequest {
             container_pid: self.container.pid,
             pidfd: self.container.pidfd.as_fd(),
             cgroup: &self.container.cgroup,
+            group: group.as_ref(),
             spec: &spec,
             process: &process,
             stdio,
+        });
+        let mut started = started.inspect_err(|_| {
+            if let Some(group) = &group {
+                let _ = group.dissolve();
+            }
         })?;
         let ends = match (ends, started.console.take()) {
             (Some(ends), _) => Ok(ends),
@@ -223,8 +236,13 @@ impl Shim {
             // A client that is gone already does not keep the process from running.
             let _ = session.attach(socket, streams);
         }
+        let probe = group.zip(request.probe).map(|(group, probe)| {
+            session.capture(probe.output_limit);
+            let deadline = Some(clock::monotonic_ms().saturating_add(probe.timeout_ms));
+            RunningProbe { group, deadline, timed_out: false }
+        });
         self.sessions.insert(number, session);
-        self.execs.push(ExecProcess { id: request.id, session: number, pid, pidfd: started.pidfd });
+        self.execs.push(ExecProcess { id: request.id, session: number, pid, pidfd: started.pidfd, probe });
         Ok(Reply::ExecStarted { pid })
     }
 }

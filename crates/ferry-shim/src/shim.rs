@@ -1,10 +1,10 @@
 //! The shim's state and its event loop.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use ferry_runtime::Container;
-use ferry_runtime::cgroup::OomWatch;
+use ferry_runtime::cgroup::{OomWatch, Subgroup};
 use ferry_shim_proto::codec::{FrameReader, Incoming};
 use ferry_shim_proto::{Event, Request, RequestFrame, ShimError};
 use ferry_types::ExecId;
@@ -52,6 +52,30 @@ pub struct ExecProcess {
     pub pid: i32,
     /// Refers to the process.
     pub pidfd: OwnedFd,
+    /// For a probe of the container's health.
+    pub probe: Option<RunningProbe>,
+}
+
+/// What a probe has beyond an exec.
+#[derive(Debug)]
+pub struct RunningProbe {
+    /// All it starts is in here.
+    pub group: Subgroup,
+    /// When to end it; none once that was done.
+    pub deadline: Option<u64>,
+    /// It was ended for taking too long.
+    pub timed_out: bool,
+}
+
+impl ExecProcess {
+    /// Ends a probe with all it started.
+    pub(crate) fn kill_probe(&mut self) {
+        let Some(probe) = &mut self.probe else { return };
+        probe.deadline = None;
+        // The kernel refuses neither; what is left all the same ends with the container.
+        let _ = probe.group.kill();
+        let _ = ferry_sys::supervisor::pidfd_send_signal(self.pidfd.as_fd(), 9);
+    }
 }
 
 /// The listening socket.
@@ -264,6 +288,14 @@ impl Shim {
             // memory is at stake.
             let _ = ferry_sys::supervisor::release_code();
         }
+        if !self.paused {
+            for exec in &mut self.execs {
+                if let Some(probe) = exec.probe.as_mut().filter(|p| p.deadline.is_some_and(|at| now >= at)) {
+                    probe.timed_out = true;
+                    exec.kill_probe();
+                }
+            }
+        }
         if self.idle_at.is_some_and(|at| now >= at) {
             self.idle_at = None;
             self.scratch = vec![0; SCRATCH];
@@ -304,6 +336,7 @@ impl Shim {
             self.idle_at,
             self.life.deadline(),
             self.ended.iter().map(|e| e.deadline).min(),
+            self.execs.iter().filter_map(|e| e.probe.as_ref()?.deadline).min(),
             self.relays.deadline(),
             self.listener.as_ref().and_then(|l| l.rest_until),
         ]

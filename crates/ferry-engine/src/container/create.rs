@@ -12,6 +12,7 @@ use ferry_image::Image;
 use ferry_types::{ContainerId, ContainerName};
 
 use super::fill_volume;
+use super::health;
 use super::mount_spec::{MountRequest, MountSource, bind_point, parse_bind, parse_mount, volume_point};
 use super::network_mode::NetworkMode;
 use super::owner;
@@ -66,16 +67,14 @@ fn create_record(
         .filter(|n| !n.is_empty())
         .map(|n| n.parse().map_err(|e: ferry_types::NameError| invalid(e.to_string())))
         .transpose()?;
-    unsupported::refuse(&config, &host_config, platform)?;
+    unsupported::refuse(&host_config, platform)?;
     if config.image.is_empty() {
         return Err(invalid("no image specified"));
     }
     let image_id = inner.images.resolve(&config.image)?;
     let image = inner.images.get(&image_id)?;
+    health::validate(&config).map_err(invalid)?;
     merge_image_config(&mut config, &image);
-    if image.config.config.healthcheck.is_some() {
-        warnings.push("The image has a health check, which ferry does not run yet.".to_owned());
-    }
     let host_config = normalize_host_config(host_config, inner, &mut warnings)?;
     let mode = NetworkMode::parse(&host_config.network_mode);
     validate(inner, &mut config, &host_config, &networking, &mode, &mut warnings)?;
@@ -171,6 +170,7 @@ fn create_on_disk(
             endpoint: None,
             restart_count: 0,
             stopped_by_user: false,
+            health: None,
         };
         record.save(&dir.record())?;
         Ok(record)
@@ -243,6 +243,7 @@ fn merge_image_config(config: &mut ContainerConfig, image: &Image) {
     if config.shell.is_empty() && !base.shell.is_empty() {
         config.shell = base.shell.clone().into();
     }
+    health::inherit(&mut config.healthcheck, base.healthcheck.as_ref());
 }
 
 /// Fills defaults as `inspect` shows them.
@@ -326,6 +327,10 @@ fn validate(
             .map_err(invalid)?;
     if h.auto_remove && policy != super::restart::RestartPolicy::No {
         return Err(invalid("can't create 'AutoRemove' container with restart policy"));
+    }
+    if h.auto_remove && health::Check::of(config).is_some_and(|c| c.action == health::Action::Restart) {
+        let label = health::ACTION_LABEL;
+        return Err(invalid(format!("can't create 'AutoRemove' container with label {label}=restart")));
     }
     resources::validate(&h.resources, inner.host.cpus).map_err(invalid)?;
     capabilities::resolve(&h.cap_add, &h.cap_drop, h.privileged, inner.host.bounding_set).map_err(invalid)?;

@@ -225,7 +225,7 @@ impl<'a> Selection<'a> {
             })
             && any("publish", &|v| published(record, v))
             && any("expose", &|v| record.config.exposed_ports.keys().any(|p| port_in(p, v)))
-            && any("health", &|v| v == "none")
+            && any("health", &|v| view::health_status(snapshot) == v)
             && any("isolation", &|v| v == "default" || v.is_empty())
             && any("is-task", &|v| matches!(v, "false" | "False" | "FALSE" | "f" | "F" | "0"))
     }

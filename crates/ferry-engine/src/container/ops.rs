@@ -260,9 +260,15 @@ async fn wait(
 }
 
 /// The signal `stop` sends.
-fn stop_signal(snapshot: &Snapshot) -> i32 {
+pub(crate) fn stop_signal(snapshot: &Snapshot) -> i32 {
     let name = &snapshot.record.config.stop_signal;
     if name.is_empty() { signal::TERM } else { signal::parse(name).unwrap_or(signal::TERM) }
+}
+
+/// How long it has after its stop signal; none for ever.
+pub(crate) fn stop_timeout(record: &super::record::ContainerRecord) -> Option<Duration> {
+    let seconds = record.config.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT);
+    u64::try_from(seconds).ok().map(Duration::from_secs)
 }
 
 async fn stop(handle: &ContainerHandle, signal_name: Option<&str>, timeout: Option<i64>) -> Result<()> {

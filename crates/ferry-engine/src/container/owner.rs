@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::launch;
+use super::monitor::{Ending, Monitor};
 use super::record::{ContainerRecord, ExitInfo, Lifecycle};
 use super::restart::{Backoff, RestartPolicy};
 use super::state::{Live, Snapshot, State};
@@ -119,7 +120,8 @@ pub(crate) fn spawn(
         Some(a) => (Some(a.shim), Some(a.notices), a.state.exited),
         None => (None, None, None),
     };
-    let snapshot = Arc::new(Snapshot { record: Arc::new(record), state, shim, exits: 0 });
+    let health = record.health.clone().map(Arc::new);
+    let snapshot = Arc::new(Snapshot { record: Arc::new(record), state, shim, health, exits: 0 });
     let (publish, watch) = watch::channel(snapshot);
     let owner = Owner {
         inner,
@@ -129,13 +131,16 @@ pub(crate) fn spawn(
         waiting_clients: Vec::new(),
         backoff: Backoff::default(),
         restart_at: None,
+        monitor: None,
+        ending: None,
+        ending_signalled: false,
     };
     tokio::spawn(owner.run(exited));
     Arc::new(ContainerHandle { requests, snapshot: watch, attaching: watch::Sender::new(0) })
 }
 
-struct Owner {
-    inner: Arc<Inner>,
+pub(super) struct Owner {
+    pub(super) inner: Arc<Inner>,
     inbox: mpsc::Receiver<OwnerRequest>,
     publish: watch::Sender<Arc<Snapshot>>,
     /// Of the running shim.
@@ -144,6 +149,12 @@ struct Owner {
     waiting_clients: Vec<(AttachStreams, OwnedFd)>,
     backoff: Backoff,
     restart_at: Option<Instant>,
+    /// While the container runs and has a health check.
+    pub(super) monitor: Option<Monitor>,
+    /// While it is being ended for being unhealthy.
+    pub(super) ending: Option<Ending>,
+    /// Whether that has been tried gently.
+    pub(super) ending_signalled: bool,
 }
 
 impl Owner {
@@ -157,16 +168,34 @@ impl Owner {
         if matches!(state, State::Restarting(_)) {
             self.restart_at = Some(Instant::now());
         }
+        if state.live().is_some() {
+            self.adopt_health();
+        }
         loop {
             let restart_at = self.restart_at;
+            let probe_at = self.monitor.as_ref().filter(|_| self.ending.is_none()).and_then(Monitor::due);
+            let kill_at = self.ending.as_ref().and_then(|e| e.kill_at);
             let flow = tokio::select! {
                 biased;
+                // Before the notices: a probe's start is answered before its end is told.
+                result = Monitor::started(&mut self.monitor) => {
+                    self.on_probe_started(result);
+                    ControlFlow::Continue(())
+                }
                 notice = next_notice(&mut self.notices) => self.on_notice(notice).await,
                 request = self.inbox.recv() => match request {
                     Some(request) => self.on_request(request).await,
                     None => ControlFlow::Break(()),
                 },
                 () = sleep_until(restart_at) => self.on_restart_due().await,
+                () = sleep_until(kill_at) => {
+                    self.on_ending_due().await;
+                    ControlFlow::Continue(())
+                }
+                () = sleep_until(probe_at) => {
+                    self.on_probe_due();
+                    ControlFlow::Continue(())
+                }
             };
             if flow.is_break() {
                 return;
@@ -174,17 +203,17 @@ impl Owner {
         }
     }
 
-    fn current(&self) -> Arc<Snapshot> {
+    pub(super) fn current(&self) -> Arc<Snapshot> {
         self.publish.borrow().clone()
     }
 
-    fn change(&self, change: impl FnOnce(&mut Snapshot)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut Snapshot)) {
         let mut next = (*self.current()).clone();
         change(&mut next);
         self.publish.send_replace(Arc::new(next));
     }
 
-    fn event(&self, kind: EventKind, extra: &[(&str, String)]) {
+    pub(super) fn event(&self, kind: EventKind, extra: &[(&str, String)]) {
         self.inner.events.container(kind, &self.current().record, extra);
     }
 
@@ -218,11 +247,12 @@ impl Owner {
     async fn on_notice(&mut self, notice: ShimNotice) -> ControlFlow<()> {
         match notice {
             ShimNotice::Event(Event::Exited(exit)) => self.on_exit(exit).await,
-            ShimNotice::Event(Event::ExecExited { exec, code }) => {
+            ShimNotice::Event(Event::ExecExited { exec, code, probe }) => {
                 self.event(
                     EventKind::ExecDie,
                     &[("execID", exec.to_string()), ("exitCode", code.to_string())],
                 );
+                self.on_exec_exited(&exec, code, probe);
                 ControlFlow::Continue(())
             }
             ShimNotice::Event(Event::Oom) => {
@@ -302,6 +332,7 @@ impl Owner {
                     s.shim = Some(started.shim);
                     s.state = State::Running(started.live);
                 });
+                self.watch_health();
                 self.event(EventKind::Start, &[]);
                 Ok(())
             }
@@ -340,6 +371,8 @@ impl Owner {
             // The die event follows; clients that watch for oom expect this order.
             tracing::debug!(container = %snapshot.record.id, "ended after reaching its memory limit");
         }
+        self.stop_health();
+        let ending = self.ending.take();
         teardown::free_endpoint(&self.inner, &snapshot.record).await;
         self.notices = None;
         let release =
@@ -365,17 +398,27 @@ impl Owner {
             snapshot.record.stopped_by_user,
             snapshot.record.restart_count,
         );
-        let ran_for = Duration::from_nanos(u64::try_from(exit.finished_at - exit.started_at).unwrap_or(0));
+        let restart =
+            restart || (ending.as_ref().is_some_and(|e| e.restart) && !snapshot.record.stopped_by_user);
+        // A container that is ended again and again before it was ever healthy is in a loop, however long its rounds take.
+        let ran_for = match &ending {
+            Some(Ending { was_healthy: false, .. }) => Duration::ZERO,
+            _ => Duration::from_nanos(u64::try_from(exit.finished_at - exit.started_at).unwrap_or(0)),
+        };
         self.restart_at = restart.then(|| Instant::now() + self.backoff.next_delay(ran_for));
         self.change(|s| {
             let record = Arc::make_mut(&mut s.record);
             record.endpoint = None;
             record.lifecycle = Lifecycle::Exited(info.clone());
+            record.health = s.health.as_deref().cloned();
             s.exits += 1;
             s.shim = None;
             s.state = if restart { State::Restarting(info) } else { State::Exited(info) };
         });
         self.save();
+        if ending.is_some_and(|e| e.stop) {
+            self.event(EventKind::Stop, &[]);
+        }
         release.await;
         ControlFlow::Continue(())
     }
@@ -395,7 +438,7 @@ impl Owner {
         ControlFlow::Continue(())
     }
 
-    async fn signal(&mut self, signal: i32, intent: SignalIntent) -> Result<()> {
+    pub(super) async fn signal(&mut self, signal: i32, intent: SignalIntent) -> Result<()> {
         let snapshot = self.current();
         let id = &snapshot.record.id;
         let Some(shim) = snapshot.shim.as_ref().filter(|_| snapshot.state.live().is_some()) else {
@@ -410,6 +453,7 @@ impl Owner {
         if intent == SignalIntent::Stop && matches!(snapshot.state, State::Paused(_)) {
             shim.call(ShimRequest::Resume, &[]).await.map_err(shim_error(id))?;
             self.change(|s| s.state = unfrozen(&s.state));
+            self.continue_health();
         }
         Ok(())
     }
@@ -451,6 +495,11 @@ impl Owner {
         let request = if frozen { ShimRequest::Pause } else { ShimRequest::Resume };
         shim.call(request, &[]).await.map_err(shim_error(id))?;
         self.change(|s| s.state = next);
+        if frozen {
+            self.stop_health();
+        } else {
+            self.continue_health();
+        }
         self.event(if frozen { EventKind::Pause } else { EventKind::Unpause }, &[]);
         Ok(())
     }

@@ -7,6 +7,7 @@ use ferry_network::EndpointRecord;
 use ferry_types::{ContainerId, ContainerName, Digest};
 use serde::{Deserialize, Serialize};
 
+use super::health::Health;
 use crate::error::{EngineError, Result};
 
 /// The layout of the record file. Raised when an older engine could not read it.
@@ -39,6 +40,9 @@ pub(crate) struct ContainerRecord {
     pub restart_count: u32,
     /// A user stopped it: no policy but a start by a user brings it back.
     pub stopped_by_user: bool,
+    /// What was known of its health when it ended last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
 }
 
 /// How far the container got, as far as it matters after a crash of the engine.

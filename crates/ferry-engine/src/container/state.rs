@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 
+use super::health::Health;
 use super::record::{ContainerRecord, ExitInfo};
 use crate::shim::ShimClient;
 
@@ -116,6 +117,8 @@ pub(crate) struct Snapshot {
     pub state: State,
     /// To talk to the running container.
     pub shim: Option<ShimClient>,
+    /// What probes found, when the container has or had a health check in its last run.
+    pub health: Option<Arc<Health>>,
     /// Runs that have ended since this engine knows the container; waiters watch it grow.
     pub exits: u64,
 }

@@ -1,22 +1,16 @@
 //! What Docker has and ferry does not have yet: refused by name, never taken and ignored. An entry leaves
 //! this file when its feature arrives.
 
-use ferry_api::container::{ContainerConfig, HostConfig};
+use ferry_api::container::HostConfig;
 
 use crate::error::{EngineError, Result};
 
 /// Refuses a create that asks for something missing.
-pub(crate) fn refuse(config: &ContainerConfig, h: &HostConfig, platform: Option<&str>) -> Result<()> {
+pub(crate) fn refuse(h: &HostConfig, platform: Option<&str>) -> Result<()> {
     let later = |what: &str| Err(EngineError::NotSupported(format!("{what} is not supported by ferry yet")));
     let r = &h.resources;
     if let Some(platform) = platform.filter(|p| !p.is_empty()) {
         check_platform(platform)?;
-    }
-    if let Some(check) = &config.healthcheck
-        && !check.test.is_empty()
-        && check.test[0] != "NONE"
-    {
-        return later("a health check (--health-cmd)");
     }
     if !h.links.is_empty() {
         return later("--link");

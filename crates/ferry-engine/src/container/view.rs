@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ferry_api::container::{
-    ContainerInspect, ContainerState, ContainerSummary, GraphDriver, Port, SummaryHostConfig,
+    ContainerInspect, ContainerState, ContainerSummary, GraphDriver, HealthSummary, Port, SummaryHostConfig,
     SummaryNetworkSettings,
 };
 use ferry_api::{EndpointSettings, List, Map, NetworkSettings, PortBinding, PortMap, Time};
 use ferry_network::EndpointRecord;
 
+use super::health::{Health, Status};
 use super::network_mode::NetworkMode;
 use super::record::ContainerRecord;
 use super::state::{Snapshot, State};
@@ -88,7 +89,7 @@ fn state(snapshot: &Snapshot) -> ContainerState {
         error,
         started_at: time(live.map_or_else(|| exit.map_or(0, |e| e.started_at), |l| l.started_at)),
         finished_at: time(exit.map_or(0, |e| e.finished_at)),
-        health: None,
+        health: snapshot.health.as_ref().map(|h| h.to_wire()),
     }
 }
 
@@ -174,7 +175,8 @@ pub(crate) fn summary(inner: &Inner, snapshot: &Snapshot, now: i64) -> Container
         ports: summary_ports(record, endpoint),
         labels: record.config.labels.clone().or_empty(),
         state: snapshot.state.status().to_owned(),
-        status: status(&snapshot.state, now),
+        status: status(&snapshot.state, snapshot.health.as_deref(), now),
+        health: Some(health_summary(snapshot)),
         host_config: SummaryHostConfig {
             network_mode: record.host_config.network_mode.clone(),
             annotations: record.host_config.annotations.clone(),
@@ -232,11 +234,29 @@ fn summary_ports(record: &ContainerRecord, endpoint: Option<&EndpointRecord>) ->
     all
 }
 
+/// `none` for a container without a check, running or not.
+pub(crate) fn health_status(snapshot: &Snapshot) -> &'static str {
+    snapshot.health.as_ref().map_or("none", |h| h.status.as_str())
+}
+
+fn health_summary(snapshot: &Snapshot) -> HealthSummary {
+    let failing_streak = snapshot.health.as_ref().map_or(0, |h| i64::from(h.failing_streak));
+    HealthSummary { status: health_status(snapshot).to_owned(), failing_streak }
+}
+
 /// `Up 4 hours`, `Exited (137) 2 hours ago`.
-fn status(state: &State, now: i64) -> String {
+fn status(state: &State, health: Option<&Health>, now: i64) -> String {
     match state {
         State::Created { .. } | State::Starting { last: None, .. } => "Created".to_owned(),
-        State::Running(live) => format!("Up {}", human_duration(now - live.started_at)),
+        State::Running(live) => {
+            let health = match health.map(|h| h.status) {
+                None => "",
+                Some(Status::Starting) => " (health: starting)",
+                Some(Status::Healthy) => " (healthy)",
+                Some(Status::Unhealthy) => " (unhealthy)",
+            };
+            format!("Up {}{health}", human_duration(now - live.started_at))
+        }
         State::Paused(live) => format!("Up {} (Paused)", human_duration(now - live.started_at)),
         State::Restarting(exit) | State::Starting { last: Some(exit), by_policy: true } => {
             format!("Restarting ({}) {} ago", exit.code, human_duration(now - exit.finished_at))

@@ -127,7 +127,7 @@ fn dispatch(response: Response, pending: &Pending, sink: &Sink) {
         Response::Ok { seq, reply } => (seq, Ok(reply)),
         Response::Error { seq, error } => (seq, Err(error)),
         Response::Event { event } => {
-            if let Event::ExecExited { exec, code } = &event {
+            if let Event::ExecExited { exec, code, .. } = &event {
                 sink.execs.exited(exec, *code);
             }
             let _ = sink.notices.send(ShimNotice::Event(event));

@@ -18,12 +18,14 @@ mod freeze;
 mod layout;
 mod oom;
 mod stats;
+mod subgroup;
 mod v1;
 mod v2;
 mod view;
 
 pub use oom::OomWatch;
 pub use stats::{Blkio, BlkioEntry, Cpu, Memory, Pids, Stats, Throttling};
+pub use subgroup::Subgroup;
 pub(crate) use view::mount_view;
 
 use layout::Layout;

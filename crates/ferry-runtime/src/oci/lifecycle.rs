@@ -218,6 +218,7 @@ impl Runtime {
             container_pid: entry.record.pid,
             pidfd: pidfd.as_fd(),
             cgroup: &entry.cgroup()?,
+            group: None,
             spec: &spec,
             process,
             stdio: stdio(Some(process), terminal),

@@ -78,6 +78,7 @@ fn run(running: &Running, process: &Process, stdio: Stdio) -> Result<ExecProcess
         container_pid: running.container.pid,
         pidfd: running.container.pidfd.as_fd(),
         cgroup: &running.container.cgroup,
+        group: None,
         spec: &running.fixture.spec,
         process,
         stdio,

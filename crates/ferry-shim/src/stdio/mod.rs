@@ -72,6 +72,23 @@ pub struct Session {
     clients: Vec<Client>,
     next_client: u32,
     log: Option<Log>,
+    capture: Option<Capture>,
+}
+
+/// The beginning of a process' output.
+#[derive(Debug)]
+struct Capture {
+    limit: usize,
+    bytes: Vec<u8>,
+    truncated: bool,
+}
+
+impl Capture {
+    fn take(&mut self, data: &[u8]) {
+        let room = self.limit - self.bytes.len();
+        self.truncated |= data.len() > room;
+        self.bytes.extend_from_slice(&data[..data.len().min(room)]);
+    }
 }
 
 impl Session {
@@ -102,7 +119,19 @@ impl Session {
             clients: Vec::new(),
             next_client: 0,
             log,
+            capture: None,
         }
+    }
+
+    /// Keeps the first bytes the process writes.
+    pub fn capture(&mut self, limit: usize) {
+        self.capture = Some(Capture { limit, bytes: Vec::new(), truncated: false });
+    }
+
+    /// What was kept, and whether there was more.
+    pub fn take_capture(&mut self) -> Option<(String, bool)> {
+        let Capture { bytes, truncated, .. } = self.capture.take()?;
+        Some((String::from_utf8_lossy(&bytes).into_owned(), truncated))
     }
 
     /// Takes over a client's socket. Bytes of its input read before come first.
@@ -145,6 +174,9 @@ impl Session {
         let data = &scratch[..n];
         if let Some(log) = &mut self.log {
             log.append(stream, data, clock::now());
+        }
+        if let Some(capture) = &mut self.capture {
+            capture.take(data);
         }
         for client in &mut self.clients {
             client.deliver(stream, data);

@@ -20,7 +20,7 @@ fn request(bed: &Bed, command: &[&str], tty: bool, attach: Option<AttachStreams>
     });
     std::fs::write(&process, serde_json::to_vec(&value).unwrap()).unwrap();
     let open_stdin = attach.as_ref().is_some_and(|a| a.stdin);
-    (Exec { id: id.clone(), process, open_stdin, console_size: Some((30, 90)), attach }, id)
+    (Exec { id: id.clone(), process, open_stdin, console_size: Some((30, 90)), attach, probe: None }, id)
 }
 
 /// Starts an exec with a client.
@@ -42,7 +42,7 @@ pub fn run(bed: &mut Bed, command: &[&str]) -> i32 {
 
 fn exited(bed: &mut Bed, id: &ExecId) -> i32 {
     loop {
-        if let Event::ExecExited { exec, code } = bed.event()
+        if let Event::ExecExited { exec, code, .. } = bed.event()
             && exec == *id
         {
             return code;
@@ -141,4 +141,41 @@ fn failures_are_told_apart() {
     });
     bed.kill();
     bed.finish();
+}
+
+/// Runs a probe to its end.
+fn probe(bed: &mut Bed, command: &[&str], timeout_ms: u64) -> (i32, ferry_shim_proto::ProbeOutcome) {
+    let (mut exec, id) = request(bed, command, false, None);
+    exec.probe = Some(ferry_shim_proto::Probe { timeout_ms, output_limit: 16 });
+    bed.call(Request::Exec(Box::new(exec))).unwrap();
+    loop {
+        if let Event::ExecExited { exec, code, probe } = bed.event()
+            && exec == id
+        {
+            return (code, probe.unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_probe_brings_the_beginning_of_its_output() {
+    let mut bed = Bed::idle().start();
+    bed.subscribe();
+    let (code, outcome) = probe(&mut bed, &["sh", "-c", "echo fine; exit 3"], 5000);
+    assert_eq!((code, outcome.output.as_str(), outcome.truncated), (3, "fine\n", false));
+    let (code, outcome) = probe(&mut bed, &["sh", "-c", "echo 0123456789abcdefg"], 5000);
+    assert_eq!((code, outcome.output.as_str()), (0, "0123456789abcdef"));
+    assert!(outcome.truncated && !outcome.timed_out);
+}
+
+#[test]
+fn a_probe_that_takes_too_long_ends_with_all_its_children() {
+    let mut bed = Bed::idle().start();
+    bed.subscribe();
+    // A child in a session of its own whose parent is gone: neither its group nor its parentage leads to it.
+    let script = "echo before; (setsid sleep 4711 &) ; sleep 4712";
+    let (code, outcome) = probe(&mut bed, &["sh", "-c", script], 300);
+    assert_eq!((code, outcome.timed_out, outcome.output.as_str()), (137, true, "before\n"));
+    let left = "! ps | grep -q 'sleep 471[12]'";
+    await_that(|| run(&mut bed, &["sh", "-c", left]) == 0);
 }
