@@ -33,6 +33,9 @@ pub(crate) enum SignalIntent {
 
 type ReplyTo<T> = oneshot::Sender<Result<T>>;
 
+/// A change of a record.
+type Edit = Box<dyn FnOnce(&mut ContainerRecord) -> Result<()> + Send>;
+
 /// What an owner is asked to do.
 pub(crate) enum OwnerRequest {
     /// Start the container, on behalf of a user.
@@ -46,7 +49,7 @@ pub(crate) enum OwnerRequest {
     /// Connect a client, now or when it starts.
     Attach { streams: AttachStreams, socket: OwnedFd, reply: ReplyTo<()> },
     /// Change the record. Runs inside the owner, so it sees and leaves a consistent record.
-    Edit { edit: Box<dyn FnOnce(&mut ContainerRecord) -> Result<()> + Send>, reply: ReplyTo<()> },
+    Edit { edit: Edit, reply: ReplyTo<()> },
     /// Remove it; it must not run.
     Remove { volumes: bool, reply: ReplyTo<()> },
 }
@@ -517,7 +520,7 @@ impl Owner {
         Ok(())
     }
 
-    fn edit(&mut self, edit: Box<dyn FnOnce(&mut ContainerRecord) -> Result<()> + Send>) -> Result<()> {
+    fn edit(&mut self, edit: Edit) -> Result<()> {
         let mut record = (*self.current().record).clone();
         edit(&mut record)?;
         record.save(&self.inner.paths.container(&record.id).record())?;

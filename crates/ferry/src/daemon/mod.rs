@@ -262,7 +262,9 @@ impl Drop for PidFile {
 /// Whether a process runs the same program; a pid file outlives reboots.
 fn is_ferry(pid: i32) -> bool {
     let name = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
-    name(&pid.to_string()).is_some_and(|n| Some(n) == name("self"))
+    // A zombie, which only waits for its parent to look, has no program any more.
+    let lives = std::fs::read_link(format!("/proc/{pid}/exe")).is_ok();
+    lives && name(&pid.to_string()).is_some_and(|n| Some(n) == name("self"))
 }
 
 /// TLS settings of TCP listeners.
