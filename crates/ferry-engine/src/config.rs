@@ -45,6 +45,10 @@ pub struct EngineConfig {
     pub log_opts: std::collections::BTreeMap<String, String>,
     /// Directories with descriptions of CDI devices; later ones win. Empty: no such devices.
     pub cdi_spec_dirs: Vec<PathBuf>,
+    /// Whether containers get an init unless they say otherwise (`--init`).
+    pub init: bool,
+    /// The program to use as such, in place of ferry's own.
+    pub init_path: Option<PathBuf>,
     /// Labels shown by `info`.
     pub labels: Vec<String>,
 }

@@ -14,6 +14,7 @@ use crate::container::owner::ContainerHandle;
 use crate::error::{EngineError, Result};
 use crate::events::EventBus;
 use crate::exec::ExecTable;
+use crate::init_program::InitProgram;
 use crate::paths::Paths;
 use crate::shim::ShimPool;
 use crate::spec::{HostFacts, SeccompCache};
@@ -30,6 +31,7 @@ pub(crate) struct Inner {
     pub _network: NetworkStack,
     pub bridge: Arc<BridgeNetwork>,
     pub shims: Arc<ShimPool>,
+    pub init_program: InitProgram,
     pub volumes: VolumeStore,
     pub events: EventBus,
     pub execs: Arc<ExecTable>,

@@ -15,6 +15,7 @@ mod events;
 mod exec;
 mod image;
 mod image_pull;
+mod init_program;
 mod inner;
 mod names;
 mod network;

@@ -18,6 +18,7 @@ use crate::Engine;
 use crate::config::EngineConfig;
 use crate::container::recover;
 use crate::error::{EngineError, Result};
+use crate::init_program::InitProgram;
 use crate::inner::Inner;
 use crate::paths::Paths;
 use crate::shim::ShimPool;
@@ -87,6 +88,7 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
         File::options().create(true).append(true).open(&log_path).map_err(|e| file("open")(&log_path, e))?;
     let shims = ShimPool::open(&config.shim_path, log, config.warm_shims)
         .map_err(|e| file("load")(&config.shim_path, e))?;
+    let init_program = InitProgram::new(paths.init_program(), config.init_path.clone());
     let volumes = VolumeStore::open(paths.volumes())?;
     let registry = RegistryClient::new(crate::image_pull::client_options(&config));
     Ok(Inner {
@@ -96,6 +98,7 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
         _network: network,
         bridge,
         shims,
+        init_program,
         volumes,
         events: crate::events::EventBus::default(),
         execs: Arc::default(),

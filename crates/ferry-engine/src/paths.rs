@@ -20,6 +20,11 @@ impl Paths {
         &self.data
     }
 
+    /// The init of containers that ask for one.
+    pub fn init_program(&self) -> PathBuf {
+        self.data.join("docker-init")
+    }
+
     /// The metadata database.
     pub fn database(&self) -> PathBuf {
         self.data.join("ferry.redb")

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ferry_api::events::EventMessage;
 use ferry_api::system::{
-    ComponentVersion, DeviceInfo, DiskUsage, PlatformName, PluginsInfo, RegistryConfig, RuntimeInfo,
+    Commit, ComponentVersion, DeviceInfo, DiskUsage, PlatformName, PluginsInfo, RegistryConfig, RuntimeInfo,
     SystemInfo, UsageOf, VersionResponse,
 };
 use ferry_api::volume::VolumeUsage;
@@ -40,11 +40,18 @@ impl Engine {
             min_api_version: ferry_api::version::MIN.to_string(),
             os: "linux".to_owned(),
             arch,
-            components: vec![ComponentVersion {
-                name: "Engine".to_owned(),
-                version: VERSION.to_owned(),
-                details: details.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
-            }]
+            components: vec![
+                ComponentVersion {
+                    name: "Engine".to_owned(),
+                    version: VERSION.to_owned(),
+                    details: details.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+                },
+                ComponentVersion {
+                    name: "docker-init".to_owned(),
+                    version: VERSION.to_owned(),
+                    ..ComponentVersion::default()
+                },
+            ]
             .into(),
             kernel_version: self.inner.host.kernel_release.clone(),
             // Clients print these whatever the engine is written in.
@@ -138,7 +145,8 @@ impl Engine {
                 .collect(),
             default_runtime: "ferry".to_owned(),
             live_restore_enabled: true,
-            init_binary: String::new(),
+            init_binary: inner.init_program.name(),
+            init_commit: Commit { id: VERSION.to_owned(), ..Commit::default() },
             security_options: self.security_options(),
             swarm: ferry_api::swarm::SwarmInfo {
                 local_node_state: "inactive".to_owned(),

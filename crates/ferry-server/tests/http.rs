@@ -36,6 +36,8 @@ fn config(root: &Path) -> EngineConfig {
         cgroup_parent: "ferry-server-test".to_owned(),
         log_opts: Default::default(),
         labels: Vec::new(),
+        init: false,
+        init_path: None,
     }
 }
 

@@ -12,6 +12,7 @@ mod clock;
 mod control;
 mod error;
 mod exit;
+pub mod init;
 mod launch;
 pub mod log;
 mod pending;

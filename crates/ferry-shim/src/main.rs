@@ -1,4 +1,5 @@
-//! Entry point of `ferry-shim`, executed by the engine with its connection as descriptor 3.
+//! Entry point of `ferry-shim`, executed by the engine with its connection as descriptor 3, and of the init of containers
+//! that want one, under its name.
 
 #![forbid(unsafe_code)]
 
@@ -6,6 +7,11 @@ use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    if std::path::Path::new(&name).file_name() == Some(ferry_shim::init::NAME.as_ref()) {
+        return ferry_shim::init::run(args);
+    }
     let result = ferry_shim::prepare().and_then(ferry_shim::run);
     match result {
         Ok(ferry_shim::Ending::Unused | ferry_shim::Ending::Finished) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 //! Every `unsafe` block, raw system call, ioctl and netlink byte of ferry. Wrappers here are safe to
 //! call, hold no policy and never log.
 pub mod bpf;
+pub mod init;
 pub mod loopback;
 pub mod mount;
 pub mod netlink;

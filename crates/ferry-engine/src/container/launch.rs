@@ -141,6 +141,10 @@ fn prepare(inner: &Inner, steps: &mut Steps, mut record: ContainerRecord) -> Res
     };
     record.endpoint = endpoint.as_ref().map(|e| e.record.clone());
     let generated = write_net_files(inner, &dir, &record, &mode)?;
+    let init = match wants_init(&record, inner.config.init) {
+        true => Some(inner.init_program.prepare(&inner.shims)?),
+        false => None,
+    };
     let config = spec::build(&SpecInput {
         record: &record,
         overlay: &overlay,
@@ -149,6 +153,7 @@ fn prepare(inner: &Inner, steps: &mut Steps, mut record: ContainerRecord) -> Res
         namespaces,
         generated,
         cgroup_parent: &inner.config.cgroup_parent,
+        init,
         seccomp: &inner.seccomp,
         cdi_dirs: &inner.config.cdi_spec_dirs,
     })
@@ -232,6 +237,12 @@ fn check_binds(record: &ContainerRecord) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// An init is of use only as the first process of its pid namespace, so Docker gives none to containers without an own one.
+fn wants_init(record: &ContainerRecord, default: bool) -> bool {
+    let h = &record.host_config;
+    h.init.unwrap_or(default) && matches!(h.pid_mode.as_str(), "" | "private")
 }
 
 fn namespaces(inner: &Inner, record: &ContainerRecord, mode: &NetworkMode) -> Result<Namespaces> {

@@ -21,9 +21,6 @@ pub(crate) fn refuse(h: &HostConfig, platform: Option<&str>) -> Result<()> {
     if !h.storage_opt.is_empty() {
         return later("--storage-opt");
     }
-    if h.init == Some(true) {
-        return later("--init");
-    }
     if !matches!(h.volume_driver.as_str(), "" | "local") {
         return later("--volume-driver");
     }

@@ -52,6 +52,14 @@ impl ShimPool {
         Ok(Arc::new(Self { program, log, target, idle: Mutex::default(), taken: Notify::new() }))
     }
 
+    /// The program, to be read from its beginning.
+    ///
+    /// # Errors
+    /// When procfs is not there.
+    pub fn open_program(&self) -> io::Result<File> {
+        File::open(format!("/proc/self/fd/{}", self.program.as_raw_fd()))
+    }
+
     /// A ready shim, or a freshly executed one when none waits.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use crate::cdi::edits::{Hooks, Target};
 use crate::cdi::{CdiError, Registry};
 use crate::container::record::ContainerRecord;
+use crate::init_program::IN_CONTAINER;
 use document::{Capabilities, Document, Linux, Namespace, OCI_VERSION, Process, Rlimit, Root, User};
 use security::SeccompChoice;
 
@@ -118,6 +119,8 @@ pub(crate) struct SpecInput<'a> {
     /// Bind mounts of the generated files, e.g. `/etc/hosts`.
     pub generated: Vec<(PathBuf, &'static str)>,
     pub cgroup_parent: &'a str,
+    /// The init to run it under, on the host.
+    pub init: Option<&'a Path>,
     pub seccomp: &'a SeccompCache,
     /// Directories with descriptions of CDI devices.
     pub cdi_dirs: &'a [PathBuf],
@@ -158,6 +161,10 @@ pub(crate) fn build(input: &SpecInput<'_>) -> Result<Vec<u8>, String> {
         }
     };
     let mut mounts = mounts::all(record, &input.generated, &input.namespaces)?;
+    if let Some(init) = input.init {
+        mounts.push(mounts::init(init));
+        process.args.splice(0..0, [IN_CONTAINER.to_owned(), "--".to_owned()]);
+    }
     let hooks = add_cdi_devices(input, &mut process, &mut devices, &mut mounts)?;
     resources.set_devices(Some(devices.rules));
     let shared = record.mounts.iter().any(|m| m.propagation.contains("shared"));

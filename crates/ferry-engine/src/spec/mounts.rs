@@ -73,6 +73,12 @@ pub(crate) fn all(
     Ok(mounts)
 }
 
+/// The program a container with an init begins with.
+pub(super) fn init(program: &std::path::Path) -> Mount {
+    let options = ["bind", "ro", "nosuid", "nodev", "rprivate"];
+    mount(crate::init_program::IN_CONTAINER, "bind", &program.to_string_lossy(), &options)
+}
+
 fn kernel_mounts(record: &ContainerRecord, namespaces: &Namespaces) -> Vec<Mount> {
     let host_config = &record.host_config;
     let privileged = host_config.privileged;

@@ -40,6 +40,8 @@ pub struct FileConfig {
     log_driver: Option<String>,
     log_opts: BTreeMap<String, String>,
     labels: Vec<String>,
+    init: Option<bool>,
+    init_path: Option<PathBuf>,
     /// How ferry always works; `false` is refused.
     live_restore: Option<bool>,
 }
@@ -91,9 +93,11 @@ pub fn merge(mut args: DaemonArgs, file: FileConfig) -> anyhow::Result<Settings>
         tlscacert,
         tlscert,
         tlskey,
-        cgroup_parent
+        cgroup_parent,
+        init_path
     );
     list!(hosts, dns, dns_search, dns_opts, insecure_registries, registry_mirrors, labels);
+    args.init |= file.init.unwrap_or(false);
     args.debug |= file.debug.unwrap_or(false);
     args.tls |= file.tls.unwrap_or(false);
     args.tlsverify |= file.tlsverify.unwrap_or(false);
@@ -177,6 +181,8 @@ fn engine(args: DaemonArgs, log_opts: BTreeMap<String, String>) -> anyhow::Resul
         cgroup_parent: args.cgroup_parent.unwrap_or_else(|| "/ferry".to_owned()),
         log_opts,
         labels: args.labels,
+        init: args.init,
+        init_path: args.init_path.map(absolute).transpose()?,
     })
 }
 

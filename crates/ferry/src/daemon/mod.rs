@@ -107,6 +107,12 @@ pub struct DaemonArgs {
     /// Label shown by info
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
+    /// Run an init in containers that forwards signals and reaps processes
+    #[arg(long)]
+    init: bool,
+    /// The program to use as init, in place of ferry's own
+    #[arg(long, value_name = "FILE")]
+    init_path: Option<PathBuf>,
     /// The ferry-shim program; next to this one unless given
     #[arg(long, value_name = "FILE")]
     shim: Option<PathBuf>,
