@@ -84,6 +84,9 @@ pub enum EngineError {
     /// The image store failed.
     #[error(transparent)]
     Image(#[from] ferry_image::ImageError),
+    /// Copying files in or out of a container failed.
+    #[error(transparent)]
+    Copy(#[from] ferry_image::copy::CopyError),
     /// The network failed.
     #[error("{0}")]
     Network(#[from] ferry_network::NetworkError),
@@ -159,6 +162,7 @@ impl Classify for EngineError {
             | Self::File { .. }
             | Self::System(_) => ErrorKind::System,
             Self::Image(e) => e.kind(),
+            Self::Copy(e) => e.kind(),
             Self::Network(e) => e.kind(),
             Self::Pull(e) => e.kind(),
             Self::Runtime(e) => e.kind(),

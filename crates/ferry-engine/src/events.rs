@@ -17,6 +17,7 @@ const LISTENER_BACKLOG: usize = 4096;
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EventKind {
+    ArchivePath,
     Attach,
     Commit,
     Create,
@@ -27,6 +28,7 @@ pub(crate) enum EventKind {
     ExecDetach,
     ExecDie,
     Export,
+    ExtractToDir,
     Import,
     Kill,
     Load,
@@ -49,6 +51,7 @@ pub(crate) enum EventKind {
 impl EventKind {
     fn as_str(self) -> &'static str {
         match self {
+            Self::ArchivePath => "archive-path",
             Self::Attach => "attach",
             Self::Commit => "commit",
             Self::Create => "create",
@@ -59,6 +62,7 @@ impl EventKind {
             Self::ExecDetach => "exec_detach",
             Self::ExecDie => "exec_die",
             Self::Export => "export",
+            Self::ExtractToDir => "extract-to-dir",
             Self::Import => "import",
             Self::Kill => "kill",
             Self::Load => "load",

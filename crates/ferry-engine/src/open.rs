@@ -177,6 +177,9 @@ fn make_mount_points(root: &Path) -> Result<()> {
     for file in ["dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf", ".dockerenv"] {
         let path = root.join(file);
         File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| fail(&path, e))?;
+        // As Docker makes them.
+        let mode = if file == ".dockerenv" || file == "dev/console" { 0o755 } else { 0o644 };
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(|e| fail(&path, e))?;
     }
     let mtab = root.join("etc/mtab");
     match std::os::unix::fs::symlink("/proc/mounts", &mtab) {

@@ -6,12 +6,12 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use ferry_types::Overlay;
+use ferry_types::{ContainerId, Overlay};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
 use crate::error::{EngineError, Result};
@@ -34,13 +34,44 @@ pub(crate) fn mount_stopped(overlay: &Overlay) -> io::Result<OwnedFd> {
     mount_detached(&overlay.lower, Some((&overlay.upper, &overlay.work)))
 }
 
+/// Mounts a container's root file system, writable, on a directory of the calling thread's mount namespace.
+pub(crate) fn mount_at(overlay: &Overlay, target: &Path) -> io::Result<OwnedFd> {
+    let writable = Some((overlay.upper.as_path(), overlay.work.as_path()));
+    match mount_layers(&overlay.lower, writable)? {
+        Some(tree) => {
+            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+            move_mount(tree.as_fd(), "", CWD, target, flags)?;
+            Ok(tree)
+        }
+        None => {
+            let options = joined_options(&overlay.lower, writable)?;
+            rustix::mount::mount(
+                "overlay",
+                target,
+                "overlay",
+                MountFlags::empty(),
+                Some(options.as_c_str()),
+            )?;
+            Ok(rustix::fs::open(target, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+        }
+    }
+}
+
 fn mount_detached(lower: &[PathBuf], writable: Option<(&Path, &Path)>) -> io::Result<OwnedFd> {
+    match mount_layers(lower, writable)? {
+        Some(tree) => Ok(tree),
+        None => mount_and_detach(lower, writable),
+    }
+}
+
+/// `None` on kernels that take the layers only in one string.
+fn mount_layers(lower: &[PathBuf], writable: Option<(&Path, &Path)>) -> io::Result<Option<OwnedFd>> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for dir in lower {
         match fsconfig_set_string(context.as_fd(), "lowerdir+", dir) {
             Ok(()) => {}
             // Kernels before 6.5 know only the joined form, which fsconfig(2) limits to 256 bytes.
-            Err(Errno::INVAL) => return mount_and_detach(lower, writable),
+            Err(Errno::INVAL) => return Ok(None),
             Err(e) => return Err(e.into()),
         }
     }
@@ -51,17 +82,21 @@ fn mount_detached(lower: &[PathBuf], writable: Option<(&Path, &Path)>) -> io::Re
         fsconfig_set_string(context.as_fd(), "metacopy", "off")?;
     }
     fsconfig_create(context.as_fd())?;
-    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
+    Ok(Some(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?))
 }
 
-/// For older kernels: a mount at a private temporary directory, opened and taken away again at once.
-fn mount_and_detach(lower: &[PathBuf], writable: Option<(&Path, &Path)>) -> io::Result<OwnedFd> {
+fn joined_options(lower: &[PathBuf], writable: Option<(&Path, &Path)>) -> io::Result<CString> {
     let joined: Vec<String> = lower.iter().map(|d| d.to_string_lossy().replace(':', "\\:")).collect();
     let mut options = format!("lowerdir={}", joined.join(":"));
     if let Some((upper, work)) = writable {
         options.push_str(&format!(",upperdir={},workdir={}", upper.display(), work.display()));
     }
-    let options = CString::new(options)?;
+    Ok(CString::new(options)?)
+}
+
+/// For older kernels: a mount at a private temporary directory, opened and taken away again at once.
+fn mount_and_detach(lower: &[PathBuf], writable: Option<(&Path, &Path)>) -> io::Result<OwnedFd> {
+    let options = joined_options(lower, writable)?;
     let anchor = writable.map_or_else(|| lower[0].as_path(), |(upper, _)| upper);
     let target = anchor.with_file_name(format!("view-{}", ferry_types::ExecId::random().short()));
     std::fs::create_dir(&target)?;
@@ -77,12 +112,6 @@ fn mount_and_detach(lower: &[PathBuf], writable: Option<(&Path, &Path)>) -> io::
     Ok(opened?)
 }
 
-/// The root of a running container.
-pub(crate) fn open_running(pid: i32) -> io::Result<OwnedFd> {
-    let path = format!("/proc/{pid}/root");
-    Ok(rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
-}
-
 /// Reports a failed look into a container.
 pub(crate) fn failed(container: &str) -> impl Fn(io::Error) -> EngineError + '_ {
     move |source| EngineError::File {
@@ -92,11 +121,11 @@ pub(crate) fn failed(container: &str) -> impl Fn(io::Error) -> EngineError + '_ 
     }
 }
 
-/// As [`mount_stopped`] or [`open_running`], whichever fits.
-pub(crate) fn open(overlay: &Overlay, pid: Option<i32>, container: &str) -> Result<OwnedFd> {
+/// A container's root file system without what is mounted below it.
+pub(crate) fn open(overlay: &Overlay, pid: Option<i32>, container: &ContainerId) -> Result<OwnedFd> {
     match pid {
-        Some(pid) => open_running(pid),
+        Some(pid) => crate::container::files::bare_root(pid, container),
         None => mount_stopped(overlay),
     }
-    .map_err(failed(container))
+    .map_err(failed(container.as_str()))
 }

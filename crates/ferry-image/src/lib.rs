@@ -16,6 +16,7 @@
 
 pub mod archive;
 pub mod config;
+pub mod copy;
 pub mod error;
 pub mod image;
 pub mod instruction;

@@ -1,12 +1,15 @@
 //! A request as handlers see it, and how its body is read.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use ferry_api::{ApiVersion, json};
 use ferry_engine::Engine;
 use ferry_engine::api::{BodyReader, Hijacked};
-use futures_util::TryStreamExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http_body_util::{BodyDataStream, BodyExt as _, LengthLimitError, Limited};
@@ -63,8 +66,8 @@ impl Call {
 
     /// The body as it arrives.
     pub(crate) fn reader(self) -> BodyReader {
-        let chunks = BodyDataStream::new(self.body).map_err(std::io::Error::other);
-        Box::pin(StreamReader::new(chunks))
+        let chunks = Upload(Some(BodyDataStream::new(self.body)));
+        Box::pin(StreamReader::new(chunks.map_err(std::io::Error::other)))
     }
 
     /// A header's value, empty when absent or not text.
@@ -101,6 +104,44 @@ impl Call {
         self.conn
             .hijack(head, Box::new(then))
             .ok_or_else(|| HttpError::invalid("this stream needs a connection of its own: use HTTP/1.1"))
+    }
+}
+
+/// A body being read. When its reader stops early, because the request is refused, the rest of it is taken and
+/// forgotten within limits: a client whose connection is closed while it sends would not see the answer.
+struct Upload(Option<BodyDataStream<Incoming>>);
+
+/// What is taken of a body that nobody wants.
+const UNWANTED_BYTES: usize = 4 << 20;
+/// How long a client may take to send it.
+const UNWANTED_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Stream for Upload {
+    type Item = std::result::Result<Bytes, hyper::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(body) = &mut self.0 else { return Poll::Ready(None) };
+        let next = std::task::ready!(Pin::new(body).poll_next(cx));
+        if !matches!(next, Some(Ok(_))) {
+            self.0 = None;
+        }
+        Poll::Ready(next)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let Some(mut rest) = self.0.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(tokio::time::timeout(UNWANTED_TIMEOUT, async move {
+            let mut taken = 0;
+            while let Some(Ok(chunk)) = rest.next().await {
+                taken += chunk.len();
+                if taken > UNWANTED_BYTES {
+                    return;
+                }
+            }
+        }));
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod bpf;
 pub mod init;
 pub mod loopback;
+pub mod mntns;
 pub mod mount;
 pub mod netlink;
 pub mod netns;

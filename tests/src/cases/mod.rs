@@ -3,6 +3,7 @@
 mod api;
 mod attach;
 mod cli;
+mod copy;
 mod crash;
 mod exec;
 mod host;
@@ -74,6 +75,7 @@ pub fn all() -> Vec<Case> {
         lifecycle::cases(),
         exec::cases(),
         images::cases(),
+        copy::cases(),
         load::cases(),
         pull::cases(),
         ports::cases(),

@@ -62,7 +62,7 @@ impl Engine {
         let snapshot = self.inner.containers.find(id)?.snapshot();
         let overlay = self.inner.overlay(&snapshot.record.id, &snapshot.record.image_id)?;
         let pid = snapshot.state.live().map(|l| l.pid);
-        let shown = snapshot.record.id.to_string();
+        let shown = snapshot.record.id.clone();
         let root = crate::blocking(move || rootfs::open(&overlay, pid, &shown)).await?;
         self.inner.events.container(EventKind::Export, &snapshot.record, &[]);
         Ok(crate::stream::from_writer(move |out| {

@@ -314,12 +314,7 @@ fn write_net_files(
         NetworkMode::Container(id) => {
             // The files of the container whose network it is, as they are.
             let other = inner.containers.find(id)?.snapshot();
-            let other = inner.paths.container(&other.record.id);
-            return Ok(vec![
-                (other.resolv_conf(), "/etc/resolv.conf"),
-                (other.hostname(), "/etc/hostname"),
-                (other.hosts(), "/etc/hosts"),
-            ]);
+            return Ok(places(&inner.paths.container(&other.record.id)));
         }
         NetworkMode::Host => {
             let mut hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
@@ -344,9 +339,27 @@ fn write_net_files(
     };
     write(&dir.hosts(), hosts.as_bytes())?;
     write(&dir.resolv_conf(), resolv.as_bytes())?;
-    Ok(vec![
+    Ok(places(dir))
+}
+
+/// Where the generated files of a container are, and where it sees them.
+fn places(dir: &ContainerDir) -> Vec<(PathBuf, &'static str)> {
+    vec![
         (dir.resolv_conf(), "/etc/resolv.conf"),
         (dir.hostname(), "/etc/hostname"),
         (dir.hosts(), "/etc/hosts"),
-    ])
+    ]
+}
+
+/// The generated files a container has once it was started, see [`write_net_files`].
+pub(crate) fn net_files(inner: &Inner, record: &ContainerRecord) -> Result<Vec<(PathBuf, &'static str)>> {
+    let whose = match NetworkMode::parse(&record.host_config.network_mode) {
+        NetworkMode::Container(id) => match inner.containers.find(&id) {
+            Ok(other) => other.snapshot().record.id.clone(),
+            Err(EngineError::NoSuchContainer(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        },
+        _ => record.id.clone(),
+    };
+    Ok(places(&inner.paths.container(&whose)))
 }

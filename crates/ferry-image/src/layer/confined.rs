@@ -37,6 +37,15 @@ impl Confined {
         Ok(Self { root, path })
     }
 
+    /// Confines to a directory that is open already.
+    ///
+    /// # Errors
+    /// When its path cannot be found out.
+    pub fn from_fd(root: OwnedFd) -> io::Result<Self> {
+        let path = path_of(root.as_fd())?;
+        Ok(Self { root, path })
+    }
+
     /// The confining directory.
     pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
@@ -80,15 +89,19 @@ fn openat2(dir: BorrowedFd<'_>, path: &[u8], flags: OFlags, resolve: ResolveFlag
 }
 
 fn path_of(fd: BorrowedFd<'_>) -> io::Result<PathBuf> {
+    std::fs::read_link(fd_path(fd))
+}
+
+/// A path that names what `fd` refers to; opening it opens that very file again, with other flags.
+pub fn fd_path(fd: BorrowedFd<'_>) -> PathBuf {
     use std::os::fd::AsRawFd;
-    std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
 /// The path under which a child of `dir` can be named to calls that have no `at` form; its last
 /// component is what the call must not follow.
 pub fn proc_path(dir: BorrowedFd<'_>, name: &[u8]) -> PathBuf {
-    use std::os::fd::AsRawFd;
-    let mut path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
+    let mut path = fd_path(dir);
     path.push(OsStr::from_bytes(name));
     path
 }

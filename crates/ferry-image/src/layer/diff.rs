@@ -16,8 +16,8 @@ pub fn diff_tar(upper: &Path, out: &mut dyn Write) -> Result<(), LayerError> {
     write_tree(upper, TreeKind::OverlayUpper, out)
 }
 
-/// Writes the tree at an open directory as a flat tar, as `docker export` does. Mounts below it are
-/// included.
+/// Writes the tree at an open directory as a flat tar, as `docker export` does. What is mounted below it is
+/// included, so `rootfs` had better be a mount by itself.
 ///
 /// # Errors
 /// When something cannot be read, or `out` fails.

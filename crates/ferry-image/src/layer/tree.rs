@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, Dir, FileType, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::confined::{Confined, is_opaque, is_whiteout, proc_path};
+use super::confined::{Confined, fd_path, is_opaque, is_whiteout, proc_path};
 use super::{LayerError, WHITEOUT_OPAQUE, WHITEOUT_PREFIX};
 use crate::archive::{Entry, Kind, TarWriter};
 
@@ -30,16 +30,51 @@ pub enum TreeKind {
 /// When something cannot be read, or `out` fails.
 pub fn write_tree(root: &Path, kind: TreeKind, out: &mut dyn Write) -> Result<(), LayerError> {
     let tree = Confined::open(root).map_err(LayerError::io("open", root))?;
-    let mut walk =
-        Walk { tree, kind, out: TarWriter::new(out), links: HashMap::new(), buffer: vec![0; 256 * 1024] };
+    let mut walk = Walk::new(tree, kind, &[], out);
     walk.directory(&[])?;
-    walk.out.finish().map_err(LayerError::Write)?;
-    Ok(())
+    walk.end()
+}
+
+/// Writes the tree at an open directory as its users see it, each name behind `prefix`. With a prefix the directory itself
+/// comes first, under that name.
+///
+/// # Errors
+/// See [`write_tree`].
+pub(crate) fn write_below(
+    root: OwnedFd,
+    prefix: Option<&[u8]>,
+    out: &mut dyn Write,
+) -> Result<(), LayerError> {
+    let tree = Confined::from_fd(root).map_err(LayerError::io("open", shown(prefix.unwrap_or(b"/"))))?;
+    let mut walk = Walk::new(tree, TreeKind::Plain, prefix.unwrap_or_default(), out);
+    if prefix.is_some() {
+        walk.top()?;
+    }
+    walk.directory(&[])?;
+    walk.end()
+}
+
+/// Writes one member of a directory that is no directory itself.
+///
+/// # Errors
+/// See [`write_tree`].
+pub(crate) fn write_one(dir: OwnedFd, name: &[u8], out: &mut dyn Write) -> Result<(), LayerError> {
+    let tree = Confined::from_fd(dir).map_err(LayerError::io("open", shown(name)))?;
+    let dir = tree.open_strict(b"", OFlags::PATH | OFlags::DIRECTORY);
+    let dir = dir.map_err(LayerError::io("open", shown(name)))?;
+    let mut walk = Walk::new(tree, TreeKind::Plain, &[], out);
+    if walk.child(dir.as_fd(), &[], name)? {
+        // It has become a directory meanwhile.
+        walk.directory(name)?;
+    }
+    walk.end()
 }
 
 struct Walk<'a> {
     tree: Confined,
     kind: TreeKind,
+    /// Put in front of every name.
+    prefix: Vec<u8>,
     out: TarWriter<&'a mut dyn Write>,
     links: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
@@ -53,29 +88,66 @@ fn os<'a>(what: &'static str, path: &'a [u8]) -> impl FnOnce(Errno) -> LayerErro
     move |e| LayerError::Io { what, path: shown(path), source: e.into() }
 }
 
-impl Walk<'_> {
-    /// Members of one directory. It is opened by its path, so that no descriptor stays open per level:
-    /// a container decides how deep its trees are.
+impl<'a> Walk<'a> {
+    fn new(tree: Confined, kind: TreeKind, prefix: &[u8], out: &'a mut dyn Write) -> Self {
+        Self {
+            tree,
+            kind,
+            prefix: prefix.to_vec(),
+            out: TarWriter::new(out),
+            links: HashMap::new(),
+            buffer: vec![0; 256 * 1024],
+        }
+    }
+
+    fn end(self) -> Result<(), LayerError> {
+        self.out.finish().map_err(LayerError::Write)?;
+        Ok(())
+    }
+
+    fn named(&self, path: &[u8]) -> Vec<u8> {
+        [self.prefix.as_slice(), path].concat()
+    }
+
+    /// The member for the directory everything else is below.
+    fn top(&mut self) -> Result<(), LayerError> {
+        let name = self.prefix.clone();
+        let stat = fs::fstat(self.tree.root()).map_err(os("look up", &name))?;
+        let mut entry = plain_entry(name, Kind::Dir, &stat);
+        entry.xattrs = xattrs(self.tree.root(), b".", &entry.path)?;
+        self.out.entry(&entry).map_err(LayerError::Write)
+    }
+
+    /// Members of one directory, each followed by what is below it. It is opened by its path, again after each directory
+    /// in it, so that no descriptor stays open per level: a container decides how deep its trees are.
     fn directory(&mut self, path: &[u8]) -> Result<(), LayerError> {
-        let dir = self
-            .tree
-            .open_strict(path, OFlags::RDONLY | OFlags::DIRECTORY)
-            .map_err(LayerError::io("open", shown(path)))?;
+        let Some(mut dir) = self.open_directory(path)? else { return Ok(()) };
         if self.kind == TreeKind::OverlayUpper && !path.is_empty() {
             self.overlay_marks(&dir, path)?;
         }
         let names = sorted_names(&dir).map_err(os("read directory", path))?;
-        let mut below = Vec::new();
-        for name in names {
-            if self.child(dir.as_fd(), path, &name)? {
-                below.push(name);
+        let last = names.len().saturating_sub(1);
+        for (n, name) in names.iter().enumerate() {
+            if self.child(dir.as_fd(), path, name)? {
+                drop(dir);
+                self.directory(&join(path, name))?;
+                if n == last {
+                    return Ok(());
+                }
+                let Some(again) = self.open_directory(path)? else { return Ok(()) };
+                dir = again;
             }
         }
-        drop(dir);
-        for name in below {
-            self.directory(&join(path, &name))?;
-        }
         Ok(())
+    }
+
+    /// `None` for a directory that is gone, or was replaced by something else, since its name was read.
+    fn open_directory(&self, path: &[u8]) -> Result<Option<OwnedFd>, LayerError> {
+        match self.tree.open_strict(path, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(e) if !path.is_empty() && is_gone(&e) => Ok(None),
+            Err(e) => Err(LayerError::io("open", shown(path))(e)),
+        }
     }
 
     fn overlay_marks(&mut self, dir: &OwnedFd, path: &[u8]) -> Result<(), LayerError> {
@@ -96,8 +168,8 @@ impl Walk<'_> {
 
     /// Writes one member; true for a directory, to be descended into.
     fn child(&mut self, dir: BorrowedFd<'_>, parent: &[u8], name: &[u8]) -> Result<bool, LayerError> {
-        let mut path = join(parent, name);
-        let stat = match fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        let path = join(parent, name);
+        let mut stat = match fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             // Removed meanwhile.
             Err(Errno::NOENT) => return Ok(false),
@@ -108,6 +180,20 @@ impl Walk<'_> {
             self.out.entry(&marker(hidden, &stat)).map_err(LayerError::Write)?;
             return Ok(false);
         }
+        // A file is held before it is described: what its name means may change at any moment, and opening the device
+        // or pipe somebody puts in its place could do harm.
+        let mut held = None;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match fs::openat(dir, name, flags, fs::Mode::empty()) {
+                Ok(fd) => {
+                    stat = fs::fstat(&fd).map_err(os("look up", &path))?;
+                    held = Some(fd);
+                }
+                Err(Errno::NOENT) => return Ok(false),
+                Err(e) => return Err(os("open", &path)(e)),
+            }
+        }
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Kind::File,
             FileType::Directory => Kind::Dir,
@@ -117,10 +203,11 @@ impl Walk<'_> {
             FileType::Fifo => Kind::Fifo,
             _ => return Ok(false),
         };
-        let mut entry = plain_entry(path.clone(), kind, &stat);
+        let mut entry = plain_entry(self.named(&path), kind, &stat);
         if kind != Kind::Dir && stat.st_nlink > 1 {
-            let first = self.links.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| path.clone());
-            if *first != path {
+            let name = entry.path.clone();
+            let first = self.links.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| name.clone());
+            if *first != name {
                 entry.kind = Kind::HardLink;
                 entry.link = first.clone();
                 self.out.entry(&entry).map_err(LayerError::Write)?;
@@ -129,8 +216,7 @@ impl Walk<'_> {
         }
         match kind {
             Kind::Dir => {
-                path.push(b'/');
-                entry.path = path;
+                entry.path.push(b'/');
                 entry.xattrs = xattrs(dir, name, &entry.path)?;
                 self.out.entry(&entry).map_err(LayerError::Write)?;
                 return Ok(true);
@@ -145,17 +231,15 @@ impl Walk<'_> {
             }
             _ => {}
         }
-        if kind != Kind::File {
+        let Some(held) = held.filter(|_| kind == Kind::File) else {
             self.out.entry(&entry).map_err(LayerError::Write)?;
             return Ok(false);
-        }
+        };
         entry.size = u64::try_from(stat.st_size).unwrap_or(0);
         entry.xattrs = xattrs(dir, name, &path)?;
-        // Non-blocking: should it have become a pipe, opening must not hang.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = fs::openat(dir, name, flags, fs::Mode::empty()).map_err(os("open", &path))?;
+        let file = File::open(fd_path(held.as_fd())).map_err(LayerError::io("open", shown(&path)))?;
         self.out.entry(&entry).map_err(LayerError::Write)?;
-        self.contents(&File::from(file), entry.size, &path)?;
+        self.contents(&file, entry.size, &path)?;
         Ok(false)
     }
 
@@ -172,6 +256,11 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether an open failed because the directory is not there any more.
+fn is_gone(error: &std::io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
 }
 
 fn plain_entry(path: Vec<u8>, kind: Kind, stat: &Stat) -> Entry {

@@ -94,9 +94,9 @@ pub(crate) async fn wait(call: Call, id: &str) -> Reply {
 
 fn required_path(call: &Call, id: &str) -> Result<String> {
     if id.is_empty() {
-        return Err(HttpError::invalid("bad parameter: 'name' cannot be empty"));
+        return Err(HttpError::invalid("bad parameter: namecannot be empty"));
     }
-    call.query.owned("path").ok_or_else(|| HttpError::invalid("bad parameter: 'path' cannot be empty"))
+    call.query.owned("path").ok_or_else(|| HttpError::invalid("bad parameter: pathcannot be empty"))
 }
 
 fn stat_header(mut response: Response<Body>, stat: &PathStat) -> Reply {

@@ -3,9 +3,12 @@
 mod extract;
 mod pack;
 mod plan;
+mod progress;
 
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use clap::Args;
@@ -14,12 +17,12 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use self::plan::{Destination, Place, Source};
+use self::progress::Progress;
 use super::load::file_body;
 use crate::app::App;
 use crate::failure::{CmdResult, Failure};
-use crate::out::{self, Stream};
+use crate::out::Stream;
 use crate::text;
-use crate::units;
 use crate::verb::{Arity, Verb};
 
 /// Copy files/folders between a container and the local filesystem
@@ -52,6 +55,11 @@ impl Verb for Copy {
     const ARITY: Arity = Arity::Exact(2);
 
     async fn run(self, app: &App) -> CmdResult {
+        for (argument, role) in self.args.iter().zip(["source", "destination"]) {
+            if argument.is_empty() {
+                return Err(Failure::new(format!("{role} can not be empty")));
+            }
+        }
         match (Place::parse(&self.args[0]), Place::parse(&self.args[1])) {
             (Place::Container { name, path }, Place::Local(to)) => self.download(app, name, path, to).await,
             (Place::Local(from), Place::Container { name, path }) => self.upload(app, from, name, path).await,
@@ -101,7 +109,8 @@ fn archive_path(container: &str) -> String {
 
 impl Copy {
     async fn download(&self, app: &App, container: &str, from: &str, to: &str) -> CmdResult {
-        let mut from = plan::container_path(from);
+        // An empty path is for the engine to refuse.
+        let mut from = if from.is_empty() { String::new() } else { plan::container_path(from) };
         let named = plan::base(&from).to_owned();
         if self.follow_link
             && let Some(stat) = stat(app, container, &from).await?
@@ -120,9 +129,14 @@ impl Copy {
             return Ok(0);
         }
         let source = Source { base: named, is_dir: stat.is_dir(), contents: plan::means_contents(&from) };
-        let known = std::fs::metadata(to).ok();
+        let to = plan::absolute(to);
+        let known = match std::fs::metadata(&to) {
+            Ok(known) => Some(known),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(Failure::new(format!("stat {to}: {}", text::io_reason(&e)))),
+        };
         let destination =
-            Destination { path: to, exists: known.is_some(), is_dir: known.is_some_and(|m| m.is_dir()) };
+            Destination { path: &to, exists: known.is_some(), is_dir: known.is_some_and(|m| m.is_dir()) };
         let target = plan::target(&source, &destination)?;
         if !Path::new(&target.dir).is_dir() {
             return Err(Failure::new(format!(
@@ -135,11 +149,11 @@ impl Copy {
         let unpacking =
             tokio::task::spawn_blocking(move || extract::extract(Chunks::new(rx), &target, keep_owner));
         let mut response = response;
-        let mut total = 0;
+        let progress = Progress::start("Copying from container - ", self.is_quiet());
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) => {
-                    total += chunk.len();
+                    progress.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
                     // The extractor stopped: it says why.
                     if tx.send(Ok(chunk)).await.is_err() {
                         break;
@@ -154,11 +168,12 @@ impl Copy {
         }
         drop(tx);
         unpacking.await.map_err(|e| Failure::new(e.to_string()))??;
-        self.report(total, to);
+        progress.end(Some(&to));
         Ok(0)
     }
 
     async fn upload(&self, app: &App, from: &str, container: &str, to: &str) -> CmdResult {
+        let named = to;
         let mut to = plan::container_path(to);
         let mut known = stat(app, container, &to).await?;
         if let Some(link) = known.as_ref().filter(|s| s.is_symlink()).map(|s| s.link.clone()) {
@@ -180,14 +195,11 @@ impl Copy {
             self.put(app, container, &to, file_body(None)?).await?;
             return Ok(0);
         }
-        let metadata = if self.follow_link || from.ends_with('/') {
-            std::fs::metadata(from)
-        } else {
-            std::fs::symlink_metadata(from)
-        };
-        let metadata =
-            metadata.map_err(|e| Failure::new(format!("lstat {from}: {}", text::io_reason(&e))))?;
-        let absolute = crate::opts::mount::absolute(from);
+        let absolute = plan::absolute(from);
+        let metadata = self.look_at(&absolute)?;
+        if named.is_empty() && !metadata.is_dir() {
+            return Err(Failure::new("no such directory"));
+        }
         let source = Source {
             base: plan::base(&absolute).to_owned(),
             is_dir: metadata.is_dir(),
@@ -197,14 +209,16 @@ impl Copy {
         let (tx, body) = RequestBody::tar_channel();
         let (path, name) = (from.to_owned(), target.name.clone());
         let follow = self.follow_link;
+        let progress = Progress::start("Copying to container - ", self.is_quiet());
+        let bytes = Arc::clone(&progress.bytes);
         let packing = std::thread::Builder::new()
             .name("pack".to_owned())
-            .spawn(move || pack::pack(Path::new(&path), &name, follow, tx))?;
+            .spawn(move || pack::pack(Path::new(&path), &name, follow, tx, &bytes))?;
         let sent = self.put(app, container, &target.dir, body).await;
         // The request is over, so the packer is: its own complaint is the better one.
-        let total = packing.join().map_err(|_| Failure::new("packing failed"))??;
+        packing.join().map_err(|_| Failure::new("packing failed"))??;
         sent?;
-        self.report(total, &format!("{container}:{to}"));
+        progress.end(Some(&format!("{container}:{}", if named.starts_with('/') { &to } else { named })));
         Ok(0)
     }
 
@@ -217,11 +231,30 @@ impl Copy {
         app.done(request).await
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "sizes for people")]
-    fn report(&self, bytes: usize, to: &str) {
-        if !self.quiet && Stream::Stderr.is_terminal() {
-            out::note(format!("Successfully copied {} to {to}", units::human_size_digits(bytes as f64, 3)));
+    /// As Docker: whoever redirects stdout is no person.
+    fn is_quiet(&self) -> bool {
+        self.quiet || !Stream::Stdout.is_terminal()
+    }
+
+    /// What a local source is; the errors name what Docker's do.
+    fn look_at(&self, from: &str) -> Result<std::fs::Metadata, Failure> {
+        let bare = plan::trim(from);
+        let shown = |path: &Path, e: &io::Error| {
+            Failure::new(format!("lstat {}: {}", path.display(), text::io_reason(e)))
+        };
+        let found = std::fs::symlink_metadata(bare).map_err(|e| shown(Path::new(bare), &e))?;
+        let follow = self.follow_link || bare.len() < from.len();
+        if !(follow && found.is_symlink()) {
+            let asserts_dir = bare.len() < from.len() && !found.is_dir();
+            return if asserts_dir { Err(Failure::new("not a directory")) } else { Ok(found) };
         }
+        std::fs::metadata(from).map_err(|e| match e.kind() {
+            io::ErrorKind::NotADirectory => Failure::new("not a directory"),
+            _ => {
+                let link = std::fs::read_link(bare).unwrap_or_default();
+                shown(&Path::new(bare).parent().unwrap_or(Path::new("/")).join(link), &e)
+            }
+        })
     }
 }
 

@@ -2,29 +2,35 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use ferry_client::Sender;
 use tar::{Builder, EntryType, Header};
 
+use super::progress::Counter;
 use crate::failure::Failure;
 use crate::text;
 
-/// Sends an archive in which `path` is called `name` (`.` for a directory's contents). Returns its
-/// size.
+/// Sends an archive in which `path` is called `name` (`.` for a directory's contents), and counts its bytes.
 ///
 /// # Errors
 /// When a file cannot be read; the request is broken off then, so that no half archive is taken.
-pub fn pack(path: &Path, name: &str, follow: bool, to: Sender) -> Result<usize, Failure> {
-    let mut builder = Builder::new(Chunked { to: to.clone(), buffer: Vec::new(), total: 0, closed: false });
+pub fn pack(path: &Path, name: &str, follow: bool, to: Sender, bytes: &Counter) -> Result<(), Failure> {
+    let mut builder = Builder::new(Chunked {
+        to: to.clone(),
+        buffer: Vec::new(),
+        bytes: Counter::clone(bytes),
+        closed: false,
+    });
     builder.follow_symlinks(false);
     let packed = add(&mut builder, path, Path::new(name), follow).and_then(|()| builder.finish());
     let result = packed.and_then(|()| builder.get_mut().flush());
     match result {
-        Ok(()) => Ok(builder.get_ref().total),
+        Ok(()) => Ok(()),
         // The engine stopped reading: it has said why in its answer.
-        Err(_) if builder.get_ref().closed => Ok(builder.get_ref().total),
+        Err(_) if builder.get_ref().closed => Ok(()),
         Err(e) => {
             let message = format!("{}: {}", path.display(), text::io_reason(&e));
             let _ = to.blocking_send(Err(io::Error::other(message.clone())));
@@ -66,7 +72,17 @@ fn add(builder: &mut Builder<Chunked>, path: &Path, name: &Path, follow: bool) -
         let file = fs::File::open(path)?;
         return builder.append_data(&mut header, name, Exactly { file, left: metadata.len() });
     }
-    builder.append_path_with_name(path, name)
+    let mut header = Header::new_gnu();
+    header.set_metadata(&metadata);
+    header.set_size(0);
+    if kind.is_fifo() {
+        header.set_entry_type(EntryType::Fifo);
+    } else {
+        header.set_entry_type(if kind.is_char_device() { EntryType::Char } else { EntryType::Block });
+        header.set_device_major(rustix::fs::major(metadata.rdev()))?;
+        header.set_device_minor(rustix::fs::minor(metadata.rdev()))?;
+    }
+    builder.append_data(&mut header, name, io::empty())
 }
 
 /// As many bytes of a file as its header announced. One that shrinks meanwhile is an error: the entries
@@ -96,7 +112,7 @@ impl io::Read for Exactly {
 struct Chunked {
     to: Sender,
     buffer: Vec<u8>,
-    total: usize,
+    bytes: Counter,
     closed: bool,
 }
 
@@ -117,7 +133,7 @@ impl Write for Chunked {
             return Ok(());
         }
         let piece = std::mem::take(&mut self.buffer);
-        self.total += piece.len();
+        self.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
         self.to.blocking_send(Ok(piece.into())).map_err(|_| {
             self.closed = true;
             io::Error::from(io::ErrorKind::BrokenPipe)
@@ -136,7 +152,7 @@ mod tests {
         fs::write(dir.path().join("d/f"), "x").unwrap();
         std::os::unix::fs::symlink("f", dir.path().join("d/l")).unwrap();
         let (tx, mut rx) = tokio::sync::mpsc::channel(64);
-        pack(&dir.path().join("d"), "new", false, tx).unwrap();
+        pack(&dir.path().join("d"), "new", false, tx, &Counter::default()).unwrap();
         let mut all = Vec::new();
         while let Some(chunk) = rx.blocking_recv() {
             all.extend_from_slice(&chunk.unwrap());

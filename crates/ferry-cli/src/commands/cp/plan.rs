@@ -92,12 +92,24 @@ fn parent(path: &str) -> String {
     }
 }
 
-fn trim(path: &str) -> &str {
+/// A local path from the root on; a slash or `/.` at its end stays.
+pub fn absolute(path: &str) -> String {
+    let mut absolute = crate::opts::mount::absolute(path);
+    if means_contents(path) {
+        absolute.push_str("/.");
+    } else if path.ends_with('/') && absolute != "/" {
+        absolute.push('/');
+    }
+    absolute
+}
+
+/// A path without slashes and dots at its end.
+pub fn trim(path: &str) -> &str {
     let mut path = path;
     loop {
         let shorter = path.strip_suffix("/.").unwrap_or(path).trim_end_matches('/');
-        if shorter == path {
-            return path;
+        if shorter == path || shorter.is_empty() {
+            return if shorter.is_empty() { "/" } else { path };
         }
         path = shorter;
     }
