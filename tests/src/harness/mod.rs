@@ -12,7 +12,7 @@ pub mod registry;
 pub mod report;
 pub mod settings;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -110,10 +110,37 @@ impl Ctx {
         let Some(tar) = &self.settings.debian else { return skip("no Debian image could be made") };
         let mut imported = lock(&IMPORTED);
         if !*imported {
-            self.ok(&["import", &tar.display().to_string(), "debian:latest"])?;
+            self.ok(&["import", "--change", "CMD [\"bash\"]", &tar.display().to_string(), "debian:latest"])?;
             *imported = true;
         }
         Ok("debian")
+    }
+
+    /// The image `redis` on the shared engine; the test is skipped when there is none.
+    pub fn redis(&self) -> Result<&'static str> {
+        self.load("redis", self.settings.redis.as_deref())
+    }
+
+    /// The image `mariadb` on the shared engine; the test is skipped when there is none.
+    pub fn mariadb(&self) -> Result<&'static str> {
+        self.load("mariadb", self.settings.mariadb.as_deref())
+    }
+
+    /// The image `tomcat` on the shared engine; the test is skipped when there is none.
+    pub fn tomcat(&self) -> Result<&'static str> {
+        self.load("tomcat", self.settings.tomcat.as_deref())
+    }
+
+    fn load(&self, name: &'static str, archive: Option<&Path>) -> Result<&'static str> {
+        static LOADED: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+        let Some(archive) = archive else { return skip(format!("no image of {name} could be made")) };
+        let mut loaded = lock(&LOADED);
+        if !loaded.contains(&name) {
+            let output = self.client.start(&["load", "-i", &archive.display().to_string()])?;
+            output.finish(Duration::from_secs(120))?.code(0)?.stdout_has(&format!("{name}:latest"))?;
+            loaded.push(name);
+        }
+        Ok(name)
     }
 }
 

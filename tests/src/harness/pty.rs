@@ -72,7 +72,12 @@ impl Pty {
 
     /// Waits for a text after what was expected before; returns what stood in front of it.
     pub fn expect(&mut self, text: &str) -> Result<String> {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        self.expect_within(text, Duration::from_secs(20))
+    }
+
+    /// The same for what takes longer than twenty seconds.
+    pub fn expect_within(&mut self, text: &str, limit: Duration) -> Result<String> {
+        let deadline = Instant::now() + limit;
         loop {
             let all = self.screen();
             let rest = all.get(self.seen..).unwrap_or_default();
@@ -95,7 +100,12 @@ impl Pty {
 
     /// The exit code, which must come within 20 seconds.
     pub fn wait(&mut self) -> Result<i32> {
-        let status = process::wait(&mut self.child, Duration::from_secs(20))
+        self.wait_for(Duration::from_secs(20))
+    }
+
+    /// The exit code, which must come within `limit`.
+    pub fn wait_for(&mut self, limit: Duration) -> Result<i32> {
+        let status = process::wait(&mut self.child, limit)
             .with_context(|| format!("the terminal shows {:?}", self.screen()))?;
         Ok(process::code(status))
     }

@@ -1,6 +1,14 @@
-//! Whole programs from Debian in containers, used from the host.
+//! Whole programs from Debian in containers, used as a course in Docker uses them: the commands are those
+//! its readers type, with paths and ports of our own.
+
+mod cluster;
+mod database;
+mod redis;
+mod scenes;
+mod tomcat;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,7 +19,17 @@ use crate::harness::process::Running;
 use crate::harness::{Case, Ctx, eventually, http, skip};
 
 pub fn cases() -> Vec<Case> {
-    cases!("walkthrough", Engine, [debian, redis_and_nginx])
+    [
+        cases!("walkthrough", Engine, [debian, redis_and_nginx]),
+        database::cases(),
+        redis::cases(),
+        cluster::cases(),
+        tomcat::cases(),
+        scenes::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn debian(t: &Ctx) -> Result<()> {
@@ -43,6 +61,14 @@ fn install(t: &Ctx, packages: &str, image: &str) -> Result<()> {
     Ok(())
 }
 
+/// A directory for `-v`, and the argument that mounts it.
+fn directory(t: &Ctx, what: &str, at: &str) -> Result<(PathBuf, String)> {
+    let dir = t.path(what);
+    std::fs::create_dir_all(&dir)?;
+    let argument = format!("{}:{at}", dir.display());
+    Ok((dir, argument))
+}
+
 /// Whether apt failed because of names or routes. That is a fault of ours unless the host itself
 /// cannot reach its archive.
 fn reaches_archive_only_from_host(text: &str) -> bool {
@@ -61,12 +87,12 @@ fn free_port() -> Result<u16> {
 
 fn redis_and_nginx(t: &Ctx) -> Result<()> {
     install(t, "redis-server nginx-light", "test/servers")?;
-    let outcome = redis(t).and_then(|()| nginx(t));
+    let outcome = redis_from_packages(t).and_then(|()| nginx(t));
     t.client.run(&["rmi", "-f", "test/servers"])?;
     outcome
 }
 
-fn redis(t: &Ctx) -> Result<()> {
+fn redis_from_packages(t: &Ctx) -> Result<()> {
     let (name, port) = (t.name("redis"), free_port()?);
     let args = ["run", "-d", "--name", &name, "-p", &format!("{port}:6379"), "test/servers"];
     t.ok(&[args.as_slice(), &["redis-server", "--protected-mode", "no", "--save", ""]].concat())?;
