@@ -7,6 +7,7 @@
 //! root/content/sha256/<hex>     image configs and manifests
 //! root/layers/<short>/diff      a layer, unpacked once, ready to be an overlayfs lowerdir
 //! root/layers/<short>/recipe    what is needed to rebuild the layer's tar bit for bit
+//! root/metadata.json            a copy of the database, for the day it is damaged
 //! root/partial/<hex>            interrupted downloads
 //! root/tmp/                     ingests in progress; emptied on open
 //! root/trash/                   what is being deleted
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod aside;
 pub mod config;
 pub mod copy;
 pub mod error;
@@ -24,6 +26,7 @@ pub mod layer;
 pub mod options;
 pub mod store;
 
+pub use aside::{LostFound, SetAside};
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
 pub use error::{ImageError, Result};
 pub use image::{Image, ImageId, InUse, Platform, Removed};
@@ -33,4 +36,7 @@ pub use layer::ingest::{Expected, LayerIngest, PendingLayer, StagedLayer};
 pub use options::{
     CommitOptions, DiskUsage, ImportOptions, LayerDescriptor, LoadProgress, LoadedImage, RemoveOptions,
 };
-pub use store::{ImageStore, LayerLease, LayerSource, Partial, Registration, chain_ids};
+pub use store::{
+    Checked, Defect, DefectKind, ImageStore, LayerLease, LayerSource, Mended, Partial, Rebuilt, Registration,
+    chain_ids,
+};

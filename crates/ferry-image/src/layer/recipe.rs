@@ -191,6 +191,47 @@ impl Recipe {
         }
     }
 
+    /// Goes through the recipe without reading files: whether it is whole, and every file is there and long
+    /// enough.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn skim(mut self) -> Result<(), LayerError> {
+        let mut open: Option<(u64, u64)> = None;
+        loop {
+            let mut tag = [0_u8];
+            self.exact(&mut tag)?;
+            match tag[0] {
+                END => return Ok(()),
+                LITERAL => {
+                    let length = self.number()?;
+                    let skipped = io::copy(&mut (&mut self.records).take(length), &mut io::sink());
+                    match skipped.map_err(LayerError::io("read layer recipe", &self.path))? {
+                        n if n < length => return Err(self.damaged("cut off")),
+                        _ => {}
+                    }
+                }
+                DATA => {
+                    let (number, offset, length) = (self.number()?, self.number()?, self.number()?);
+                    let size = match open {
+                        Some((n, size)) if n == number => size,
+                        _ => self.size(number)?,
+                    };
+                    open = Some((number, size));
+                    if offset.checked_add(length).is_none_or(|end| end > size) {
+                        return Err(self.damaged("a file of the layer is shorter than it was"));
+                    }
+                }
+                _ => return Err(self.damaged("unknown record")),
+            }
+        }
+    }
+
+    fn size(&self, number: u64) -> Result<u64, LayerError> {
+        let file = self.file(number)?;
+        Ok(file.metadata().map_err(LayerError::io("measure layer file", &self.path))?.len())
+    }
+
     fn file(&self, number: u64) -> Result<File, LayerError> {
         let path = usize::try_from(number)
             .ok()

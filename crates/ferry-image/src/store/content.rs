@@ -29,8 +29,15 @@ impl Content {
         Ok(Self { dir, tmp: root.join("tmp") })
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
+    /// Where a document is, or would be.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
         self.dir.join(digest.hex())
+    }
+
+    /// Every document, whatever its contents are by now.
+    pub fn list(&self) -> Result<Vec<Digest>> {
+        let names = super::names_in(&self.dir)?;
+        Ok(names.iter().filter_map(|name| format!("sha256:{name}").parse().ok()).collect())
     }
 
     /// Reads and verifies.

@@ -1,14 +1,17 @@
 //! The image store: opening, reading, naming. Longer operations lie in the files next to this one.
 
 mod archive_layout;
+mod check;
 mod content;
 mod create;
 mod load;
 mod partial;
+mod rebuild;
 mod records;
 mod register;
 mod remove;
 mod save;
+mod shadow;
 mod snapshot;
 mod trash;
 
@@ -24,8 +27,10 @@ use crate::error::{ImageError, Result};
 use crate::image::{Image, ImageId};
 use crate::layer::apply::DIFF;
 use crate::options::DiskUsage;
+pub use check::{Checked, Defect, DefectKind, Mended};
 use content::Content;
 pub use partial::Partial;
+pub use rebuild::Rebuilt;
 use records::Change;
 pub use register::{LayerLease, LayerSource, Registration, chain_ids};
 use snapshot::Snapshot;
@@ -98,10 +103,12 @@ impl ImageStore {
                 Ok(config) if complete => config,
                 Ok(_) => {
                     tracing::warn!(image = %id, "image left out: a layer is missing");
+                    snapshot.left_out.images.insert(id, record);
                     continue;
                 }
                 Err(error) => {
                     tracing::warn!(image = %id, %error, "image left out: its config cannot be read");
+                    snapshot.left_out.images.insert(id, record);
                     continue;
                 }
             };
@@ -124,13 +131,19 @@ impl ImageStore {
                 Ok(parsed) if snapshot.images.contains_key(&id) => {
                     snapshot.refs.insert(parsed, id);
                 }
-                _ => tracing::warn!(%reference, image = %id, "name left out: its image is missing"),
+                _ => {
+                    tracing::warn!(%reference, image = %id, "name left out: its image is missing");
+                    snapshot.left_out.refs.insert(reference, id);
+                }
             }
         }
         for id in snapshot.images.keys().cloned().collect::<Vec<_>>() {
             snapshot.reindex(&id);
         }
         let next_layer = sweep_layers(&layers, &snapshot, &trash)?;
+        if !shadow::exists(&root) {
+            shadow::write(&root, &snapshot);
+        }
         Ok(Self {
             root,
             database,
@@ -147,6 +160,7 @@ impl ImageStore {
     }
 
     fn publish(&self, snapshot: Snapshot) {
+        shadow::write(&self.root, &snapshot);
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
     }
 
@@ -281,6 +295,12 @@ fn parse_config(raw: &[u8]) -> Result<ImageConfig> {
 fn set_mode_0755(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+}
+
+/// Names of the entries of a directory, those that are no text left out.
+fn names_in(dir: &Path) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(dir).map_err(io_error("read directory", dir))?;
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }
 
 /// Removes layer directories that the metadata does not know (a crash between the rename and the

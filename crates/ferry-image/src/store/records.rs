@@ -44,7 +44,8 @@ pub(super) struct LayerRecord {
 }
 
 /// Everything, as read on open.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Records {
     pub images: BTreeMap<ImageId, ImageRecord>,
     pub refs: BTreeMap<String, ImageId>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ferry_types::{Digest, ImageRef};
 
-use super::records::{ImageRecord, LayerRecord};
+use super::records::{ImageRecord, LayerRecord, Records};
 use crate::error::{ImageError, Result};
 use crate::image::{Image, ImageId};
 
@@ -16,6 +16,8 @@ pub(super) struct Snapshot {
     pub images: BTreeMap<ImageId, Arc<Image>>,
     pub refs: BTreeMap<ImageRef, ImageId>,
     pub layers: BTreeMap<Digest, Arc<LayerRecord>>,
+    /// Images that cannot be used because of something damaged, and their names. Their layers stay.
+    pub left_out: Records,
 }
 
 impl Snapshot {
@@ -43,7 +45,8 @@ impl Snapshot {
 
     /// Layers that no image uses.
     pub fn unused_layers(&self) -> Vec<Digest> {
-        let used: BTreeSet<&Digest> = self.images.values().flat_map(|i| &i.chain).collect();
+        let held = self.left_out.images.values().flat_map(|i| &i.chain);
+        let used: BTreeSet<&Digest> = self.images.values().flat_map(|i| &i.chain).chain(held).collect();
         self.layers.keys().filter(|c| !used.contains(c)).cloned().collect()
     }
 
@@ -55,6 +58,16 @@ impl Snapshot {
             manifest: image.manifest.clone(),
             last_tagged: image.last_tagged,
         }
+    }
+
+    /// All records, those of images left out among them.
+    pub fn records(&self) -> Records {
+        let mut records = self.left_out.clone();
+        let images = self.images.iter().map(|(id, image)| (id.clone(), Self::record(image)));
+        records.images.extend(images);
+        records.refs.extend(self.refs.iter().map(|(name, id)| (name.to_string(), id.clone())));
+        records.layers.extend(self.layers.iter().map(|(chain, layer)| (chain.clone(), (**layer).clone())));
+        records
     }
 
     /// What a name means: a reference, a full id, or a unique start of one. A name wins over an id.

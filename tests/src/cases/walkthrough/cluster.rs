@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::directory;
-use crate::cases::{cases, check, equal};
+use crate::cases::{cases, equal};
 use crate::harness::pty::Pty;
 use crate::harness::{Case, Ctx, eventually};
 
@@ -195,8 +195,10 @@ fn redis_cluster(t: &Ctx) -> Result<()> {
     pty.expect("[OK] All 16384 slots covered.")?;
     equal!(pty.wait()?, 0);
     cluster.settled(1, 3)?;
-    let info = cluster.cli(1, &["cluster", "info"])?;
-    check!(info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:6"), "{info}");
+    eventually("every node is content", PATIENCE, || {
+        let info = cluster.cli(1, &["cluster", "info"])?;
+        Ok(info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:6"))
+    })?;
 
     // Without -c the client is sent elsewhere; with it, it goes there.
     for key in ["k1", "k2", "k3", "k4"] {
