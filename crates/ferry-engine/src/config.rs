@@ -41,7 +41,9 @@ pub struct EngineConfig {
     pub proxy: ferry_registry_client::ProxyOptions,
     /// cgroup all containers' groups are made in, unless `--cgroup-parent` says otherwise.
     pub cgroup_parent: String,
-    /// Default `max-size`/`max-file` and other options of the `json-file` log driver.
+    /// The log driver of containers that name none.
+    pub log_driver: String,
+    /// Its options.
     pub log_opts: std::collections::BTreeMap<String, String>,
     /// Directories with descriptions of CDI devices; later ones win. Empty: no such devices.
     pub cdi_spec_dirs: Vec<PathBuf>,

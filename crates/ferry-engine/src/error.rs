@@ -115,7 +115,7 @@ impl EngineError {
             ShimErrorKind::Invalid | ShimErrorKind::CommandNotFound | ShimErrorKind::CommandNotExecutable => {
                 Self::InvalidParameter(error.message)
             }
-            ShimErrorKind::System => {
+            ShimErrorKind::System | ShimErrorKind::Log => {
                 Self::ShimLost { container: container.to_string(), reason: error.message }
             }
         }
@@ -124,8 +124,18 @@ impl EngineError {
     /// A shim's report that a container could not be started.
     pub(crate) fn from_launch(error: ShimError) -> Self {
         let user_fault = error.kind != ShimErrorKind::System;
+        if error.kind == ShimErrorKind::Log {
+            return Self::from_log_driver(error.message);
+        }
         let message = format!("ferry-runtime: unable to start container process: {}", error.message);
         Self::Launch { message, user_fault }
+    }
+
+    /// A log driver that cannot work; the words are the driver's.
+    pub(crate) fn from_log_driver(reason: String) -> Self {
+        Self::System(format!(
+            "failed to create task for container: failed to initialize logging driver: {reason}"
+        ))
     }
 
     /// A shim's report that an exec could not be started.
@@ -139,7 +149,7 @@ impl EngineError {
             ShimErrorKind::CommandNotFound | ShimErrorKind::CommandNotExecutable | ShimErrorKind::Invalid => {
                 Self::InvalidParameter(message)
             }
-            ShimErrorKind::System => Self::System(message),
+            ShimErrorKind::System | ShimErrorKind::Log => Self::System(message),
         }
     }
 }

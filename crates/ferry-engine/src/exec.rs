@@ -313,7 +313,9 @@ impl ExecAttachment {
                 use ferry_shim_proto::ShimErrorKind as Kind;
                 let code = match error.kind {
                     Kind::CommandNotFound => 127,
-                    Kind::CommandNotExecutable | Kind::State | Kind::Invalid | Kind::System => 126,
+                    Kind::CommandNotExecutable | Kind::State | Kind::Invalid | Kind::Log | Kind::System => {
+                        126
+                    }
                 };
                 Err((EngineError::from_exec(error), code))
             }

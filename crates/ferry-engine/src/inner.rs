@@ -35,6 +35,8 @@ pub(crate) struct Inner {
     pub volumes: VolumeStore,
     pub events: EventBus,
     pub execs: Arc<ExecTable>,
+    /// Log entries lost, by container.
+    pub log_losses: crate::logging::Losses,
     pub seccomp: SeccompCache,
     pub containers: Index,
     /// Identifies the engine in `info`, stable over restarts.

@@ -17,6 +17,7 @@ mod image;
 mod image_pull;
 mod init_program;
 mod inner;
+mod logging;
 mod names;
 mod network;
 mod open;

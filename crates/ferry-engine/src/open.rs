@@ -102,6 +102,7 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
         volumes,
         events: crate::events::EventBus::default(),
         execs: Arc::default(),
+        log_losses: crate::logging::Losses::default(),
         seccomp: crate::spec::SeccompCache::default(),
         containers: crate::inner::Index::default(),
         engine_id,

@@ -113,6 +113,16 @@ impl ContainerDir {
         self.0.join(format!("{id}-json.log"))
     }
 
+    /// The log of the `local` driver.
+    pub fn local_log(&self) -> PathBuf {
+        self.0.join("local-logs").join("container.log")
+    }
+
+    /// What `logs` reads when the driver sends the log elsewhere.
+    pub fn cached_log(&self) -> PathBuf {
+        self.0.join("container-cached.log")
+    }
+
     pub fn upper(&self) -> PathBuf {
         self.0.join("upper")
     }

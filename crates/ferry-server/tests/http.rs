@@ -34,6 +34,7 @@ fn config(root: &Path) -> EngineConfig {
         registry_mirrors: Vec::new(),
         proxy: Default::default(),
         cgroup_parent: "ferry-server-test".to_owned(),
+        log_driver: "json-file".to_owned(),
         log_opts: Default::default(),
         labels: Vec::new(),
         init: false,

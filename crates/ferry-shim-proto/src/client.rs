@@ -42,7 +42,7 @@ impl Classify for ClientError {
                 | ShimErrorKind::CommandNotExecutable
                 | ShimErrorKind::Invalid => ErrorKind::InvalidParameter,
                 ShimErrorKind::State => ErrorKind::Conflict,
-                ShimErrorKind::System => ErrorKind::System,
+                ShimErrorKind::System | ShimErrorKind::Log => ErrorKind::System,
             },
             Self::Codec(e) => e.kind(),
             Self::Closed => ErrorKind::Unavailable,

@@ -13,8 +13,10 @@
 
 pub mod client;
 pub mod codec;
+pub mod log;
 
 pub use client::{Client, ClientError};
+pub use log::LogConfig;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -125,17 +127,6 @@ pub struct Launch {
     /// Published ports the kernel cannot forward alone (IPv6 to an IPv4-only container, `::1`):
     /// the shim copies between its inherited socket and the target.
     pub relays: Vec<Relay>,
-}
-
-/// A json-file log, Docker's format: one JSON object per line.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LogConfig {
-    /// The current file.
-    pub path: PathBuf,
-    /// Rotate when the current file reaches this many bytes; never when absent.
-    pub max_size: Option<u64>,
-    /// Number of files kept, the current one included; at least 1.
-    pub max_files: u32,
 }
 
 /// One inherited socket and where its traffic goes.
@@ -263,6 +254,9 @@ pub struct ShimState {
     pub exited: Option<ExitRecord>,
     /// Pids of the execs still running.
     pub execs: Vec<(ExecId, i32)>,
+    /// Log entries that were lost, see [`Event::LogLost`].
+    #[serde(default)]
+    pub log_lost: u64,
 }
 
 /// What a shim tells its subscribers.
@@ -284,6 +278,11 @@ pub enum Event {
     },
     /// A process of the container was killed because its memory limit was reached.
     Oom,
+    /// Log entries were lost because their destination did not take them. Sent at most every few seconds.
+    LogLost {
+        /// How many since the container started.
+        total: u64,
+    },
     /// An attached client left by the detach keys.
     Detached {
         /// The exec it was attached to, the container when absent.
@@ -302,6 +301,13 @@ pub struct ExitRecord {
     pub started_at: i64,
     /// Nanoseconds since the epoch.
     pub finished_at: i64,
+    /// Log entries that were lost in this run.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub log_lost: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Contents of [`Launch::pid_file`]: tells a shim of this container from a process that got its pid later.
@@ -336,6 +342,8 @@ pub enum ShimErrorKind {
     State,
     /// The user asked for something the host or the OCI config does not allow.
     Invalid,
+    /// The log's destination could not be opened; the message is the driver's.
+    Log,
     /// Anything else.
     System,
 }

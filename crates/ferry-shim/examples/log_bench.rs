@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use ferry_shim::log::Log;
-use ferry_shim::log::encode::Stream;
+use ferry_shim::log::lines::Stream;
 use ferry_shim_proto::LogConfig;
+use ferry_shim_proto::log::{LogFile, LogFormat};
 
 const READ: usize = 64 * 1024;
 const TOTAL: usize = 512 * 1024 * 1024;
@@ -24,7 +25,16 @@ fn main() -> io::Result<()> {
     ];
     for (name, line) in lines {
         let input: Vec<u8> = line.iter().copied().cycle().take(READ).collect();
-        let mut log = Log::open(LogConfig { path: path.clone(), max_size: Some(64 << 20), max_files: 1 })?;
+        let file = LogFile {
+            path: path.clone(),
+            format: LogFormat::Json,
+            max_size: Some(64 << 20),
+            max_files: 1,
+            compress: false,
+            attributes: String::new(),
+        };
+        let mut log =
+            Log::open(LogConfig { file: Some(file), remote: None, buffer: 1 << 20, non_blocking: false })?;
         let rounds = if line.len() < 10 { TOTAL / READ / 16 } else { TOTAL / READ };
         let mut nanos = 1_700_000_000_123_456_789;
         let begin = Instant::now();

@@ -36,6 +36,9 @@ pub enum Error {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// The log cannot be opened; the text is its driver's.
+    #[error("{0}")]
+    Log(io::Error),
     /// Descriptor 3 is not open: not started by an engine.
     #[error("descriptor 3 is not a connection to an engine")]
     NoEngine,
@@ -82,7 +85,7 @@ impl Error {
 impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::System { .. } | Self::File { .. } | Self::NoEngine => ErrorKind::System,
+            Self::System { .. } | Self::File { .. } | Self::Log(_) | Self::NoEngine => ErrorKind::System,
             Self::Json { .. } | Self::Descriptors { .. } | Self::Sctp | Self::Signal(_) => {
                 ErrorKind::InvalidParameter
             }
@@ -105,6 +108,7 @@ impl From<Error> for ShimError {
             | Error::Descriptors { .. }
             | Error::Sctp
             | Error::Signal(_) => ShimErrorKind::Invalid,
+            Error::Log(_) => ShimErrorKind::Log,
             Error::State(_) | Error::NoExec(_) => ShimErrorKind::State,
             Error::Runtime(ferry_runtime::Error::System { .. })
             | Error::System { .. }

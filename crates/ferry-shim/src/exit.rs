@@ -16,10 +16,13 @@ use crate::clock;
 use crate::poll::{EventFlags, Kind, Token};
 use crate::record;
 use crate::shim::Shim;
+use crate::stdio::Session;
 
 /// How long an exit is kept back for clients that are slow to take the last output. They get it
 /// nevertheless, later.
 const DELIVERY_MS: u64 = 2000;
+/// How long a log service is served on after the container's end.
+const LOG_DELIVERY_MS: u64 = 10_000;
 /// How often an exit record that cannot be written is tried again.
 const RECORD_RETRY_MS: u64 = 500;
 /// How long after the end of an exec its memory is given back.
@@ -94,11 +97,18 @@ impl Shim {
             let pid = pid.as_raw_pid();
             if pid == self.container.pid {
                 init = Some(code);
+            } else if self
+                .sessions
+                .get_mut(&0)
+                .and_then(Session::log_mut)
+                .is_some_and(|l| l.child_ended(pid, code))
+            {
+                continue;
             } else if let Some(at) = self.execs.iter().position(|e| e.pid == pid) {
                 let exec = self.execs.swap_remove(at);
                 let session = self.sessions.get_mut(&exec.session);
                 let captured = session.and_then(|session| {
-                    session.end(&mut self.scratch);
+                    session.end(&mut self.scratch, now + LOG_DELIVERY_MS);
                     session.take_capture()
                 });
                 let probe = exec.probe.map(|probe| {
@@ -141,7 +151,7 @@ impl Shim {
             }
         }
         if let Some(session) = self.sessions.get_mut(&0) {
-            session.end(&mut self.scratch);
+            session.end(&mut self.scratch, now + LOG_DELIVERY_MS);
         }
         self.relays.close();
         self.life = Life::Ended {
@@ -150,6 +160,7 @@ impl Shim {
                 oom_killed: self.oom_killed,
                 started_at: self.started_at,
                 finished_at,
+                log_lost: self.log_lost(),
             },
             deadline: now + DELIVERY_MS,
         };
@@ -172,7 +183,7 @@ impl Shim {
         let (execs, ended) = (&self.execs, &self.ended);
         self.sessions.retain(|&id, session| {
             id == 0
-                || session.has_clients()
+                || session.is_delivering()
                 || execs.iter().any(|e| e.session == id)
                 || ended.iter().any(|e| e.session == id)
         });
@@ -221,12 +232,12 @@ impl Shim {
     }
 
     fn is_delivered(&self, session: u32) -> bool {
-        self.sessions.get(&session).is_none_or(|session| !session.has_clients())
+        self.sessions.get(&session).is_none_or(|session| !session.is_delivering())
     }
 
     /// Whether the shim has nothing left to do.
     pub(crate) fn is_finished(&self) -> bool {
-        let delivered = self.sessions.values().all(|session| !session.has_clients());
+        let delivered = self.sessions.values().all(|session| !session.is_delivering());
         match self.life {
             Life::Running | Life::Ended { .. } | Life::Recording { .. } => false,
             Life::Exited(_) => delivered && self.conns.is_empty(),

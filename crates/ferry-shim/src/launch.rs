@@ -111,10 +111,7 @@ fn listen(path: &Path) -> Result<OwnedFd, Error> {
 fn build(launch: Launch, fds: Descriptors, files: Files, spec: &Spec) -> Result<Launched, Error> {
     let listener = listen(&launch.socket)?;
     let log = match launch.log {
-        Some(config) => {
-            let path = config.path.clone();
-            Some(Log::open(config).map_err(Error::file("open log", path))?)
-        }
+        Some(config) => Some(Log::open(config).map_err(Error::Log)?),
         None => None,
     };
     let relays = Relays::new(&launch.relays, fds.relays).map_err(Error::system("set up relay"))?;

@@ -34,6 +34,8 @@ pub enum Kind {
     RelayClient,
     /// Container's side of a relayed connection.
     RelayTarget,
+    /// The connection to a log service.
+    Log,
 }
 
 /// A source: its kind and up to two numbers. Numbers are never reused, so an event that was queued
@@ -75,6 +77,7 @@ impl Token {
             8 => Kind::RelaySocket,
             9 => Kind::RelayClient,
             10 => Kind::RelayTarget,
+            11 => Kind::Log,
             _ => return None,
         };
         Some(Self::new(kind, (raw >> 32) as u32 & 0x00ff_ffff, raw as u32))

@@ -68,7 +68,8 @@ mod tests {
     #[test]
     fn records_are_replaced_whole() {
         let path = std::env::temp_dir().join(format!("ferry-shim-record-{}", std::process::id()));
-        let record = |code| ExitRecord { code, oom_killed: false, started_at: 1, finished_at: 2 };
+        let record =
+            |code| ExitRecord { code, oom_killed: false, started_at: 1, finished_at: 2, log_lost: 0 };
         write_exit(&path, &record(1)).unwrap();
         write_exit(&path, &record(137)).unwrap();
         let read: ExitRecord = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();

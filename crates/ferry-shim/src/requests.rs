@@ -159,6 +159,7 @@ impl Shim {
                 // Subscribers are told by the event.
                 Life::Running | Life::Ended { .. } | Life::Released => None,
             },
+            log_lost: self.log_lost(),
             execs: self.execs.iter().map(|exec| (exec.id.clone(), exec.pid)).collect(),
         }
     }

@@ -16,6 +16,7 @@ use crate::control::{Arrived, Conn};
 use crate::error::Error;
 use crate::exit::{Ended, Life};
 use crate::launch::{Files, Launched};
+use crate::log::Log;
 use crate::poll::{EventFlags, Interest, Kind, Poller, Token};
 use crate::relay::Relays;
 use crate::setup::Prepared;
@@ -29,6 +30,8 @@ const ACCEPT_RETRY_MS: u64 = 200;
 const SETTLE_MS: u64 = 50;
 /// How long a buffer must be idle before it is freed, and how often a failing log is tried again.
 const SECOND_MS: u64 = 1000;
+/// Between two reports of lost log entries.
+const LOST_REPORT_MS: u64 = 5000;
 
 /// How a shim's life ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +117,8 @@ pub struct Shim {
     pub(crate) relays: Relays,
     pub(crate) settle_at: Option<u64>,
     pub(crate) idle_at: Option<u64>,
+    /// Lost log entries the subscribers know of, and when they may be told of more.
+    pub(crate) lost_told: (u64, u64),
     pub(crate) scratch: Vec<u8>,
 }
 
@@ -178,6 +183,7 @@ impl Shim {
             relays: launched.relays,
             settle_at: Some(clock::monotonic_ms() + SETTLE_MS),
             idle_at: None,
+            lost_told: (0, 0),
             scratch: vec![0; SCRATCH],
         }
     }
@@ -190,6 +196,7 @@ impl Shim {
         loop {
             let now = clock::monotonic_ms();
             self.housekeeping(now);
+            self.report_lost(now);
             self.settle(now);
             if self.advance(now) {
                 self.settle(now);
@@ -232,6 +239,11 @@ impl Shim {
                 {
                     let exec = session.exec.clone();
                     self.notify(&Event::Detached { exec });
+                }
+            }
+            Kind::Log => {
+                if let Some(log) = self.sessions.get_mut(&0).and_then(Session::log_mut) {
+                    log.on_event(flags);
                 }
             }
             Kind::RelaySocket | Kind::RelayClient | Kind::RelayTarget => {
@@ -278,6 +290,21 @@ impl Shim {
         }
     }
 
+    /// Log entries lost so far.
+    pub(crate) fn log_lost(&self) -> u64 {
+        self.sessions.get(&0).and_then(Session::log).map_or(0, Log::lost)
+    }
+
+    /// Tells the subscribers of lost log entries, not too often.
+    fn report_lost(&mut self, now: u64) {
+        let total = self.log_lost();
+        let (told, next) = self.lost_told;
+        if total != told && now >= next {
+            self.lost_told = (total, now + LOST_REPORT_MS);
+            self.notify(&Event::LogLost { total });
+        }
+    }
+
     /// What can wait until the container has had its first moments, or until output pauses.
     fn housekeeping(&mut self, now: u64) {
         if self.settle_at.is_some_and(|at| now >= at) {
@@ -319,7 +346,7 @@ impl Shim {
             conn.settle(&self.poller);
         }
         for session in self.sessions.values_mut() {
-            session.settle(&self.poller, &mut self.scratch);
+            session.settle(&self.poller, &mut self.scratch, now);
         }
         self.relays.settle(&self.poller, now);
         if let Some(listener) = &mut self.listener {
@@ -338,6 +365,7 @@ impl Shim {
             self.ended.iter().map(|e| e.deadline).min(),
             self.execs.iter().filter_map(|e| e.probe.as_ref()?.deadline).min(),
             self.relays.deadline(),
+            self.sessions.get(&0).and_then(Session::log).and_then(Log::deadline),
             self.listener.as_ref().and_then(|l| l.rest_until),
         ]
         .into_iter()

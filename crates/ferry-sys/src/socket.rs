@@ -45,6 +45,17 @@ pub fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) ->
     }
 }
 
+/// Sends a datagram that consists of a descriptor and nothing else.
+pub fn send_fd_alone(socket: impl AsFd, fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let fds = [fd];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(Errno::INVAL);
+    }
+    sendmsg(&socket, &[], &mut control, SendFlags::NOSIGNAL).map(drop)
+}
+
 /// Receives up to `buf.len()` bytes in one recvmsg(2) and appends the descriptors that came with
 /// them, close-on-exec, to `fds`.
 ///

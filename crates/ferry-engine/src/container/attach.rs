@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use ferry_shim_proto::AttachStreams;
 
-use super::log_file::{Formatter, Layout, LogFiles, ReadOutcome};
 use super::owner::{Attaching, ContainerHandle, OwnerRequest};
 use super::state::State;
 use crate::Engine;
 use crate::api::{AttachOptions, Hijacked};
 use crate::error::{EngineError, Result};
+use crate::logging;
+use crate::logging::read::{Formatter, Layout, LogFiles, ReadOutcome};
 
 /// Docker's default, Ctrl-P Ctrl-Q.
 const DEFAULT_DETACH_KEYS: [u8; 2] = [16, 17];
@@ -80,7 +81,12 @@ impl Attachment {
     /// Sends what the log has so far.
     async fn replay_log(&self, client: Hijacked) -> Result<Hijacked> {
         let record = Arc::clone(&self.handle.snapshot().record);
-        let path = self.engine.inner.paths.container(&record.id).log();
+        let dir = self.engine.inner.paths.container(&record.id);
+        let Some((path, format)) = logging::stored(&record, &dir) else {
+            return Err(EngineError::NotSupported(
+                "configured logging driver does not support reading".to_owned(),
+            ));
+        };
         let layout = Layout {
             stdout: self.options.stdout,
             stderr: self.options.stderr,
@@ -92,8 +98,8 @@ impl Attachment {
         };
         let replay = move || {
             let fail = |source| EngineError::File { action: "read", path: path.clone(), source };
-            let mut files = LogFiles::open(&path).map_err(fail)?;
-            let mut formatter = Formatter::new(layout);
+            let mut files = LogFiles::open(&path, format).map_err(fail)?;
+            let mut formatter = Formatter::new(layout, format);
             let mut out = Vec::new();
             loop {
                 let outcome = files.read(&mut formatter, &mut out, 1 << 16).map_err(fail)?;

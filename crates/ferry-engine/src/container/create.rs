@@ -14,16 +14,17 @@ use ferry_types::{ContainerId, ContainerName};
 use super::fill_volume;
 use super::health;
 use super::mount_spec::{MountRequest, MountSource, bind_point, parse_bind, parse_mount, volume_point};
+use super::network_mode;
 use super::network_mode::NetworkMode;
 use super::owner;
 use super::record::{ContainerRecord, FORMAT, Lifecycle};
 use super::state::State;
 use super::unsupported;
-use super::{log_options, network_mode};
 use crate::config::parse_port_proto;
 use crate::error::{EngineError, Result};
 use crate::events::EventKind;
 use crate::inner::Inner;
+use crate::logging;
 use crate::names;
 use crate::spec::{capabilities, devices, resources, security};
 use crate::steps::Steps;
@@ -280,12 +281,7 @@ fn normalize_host_config(mut h: HostConfig, inner: &Inner, warnings: &mut Vec<St
     if h.runtime.is_empty() {
         h.runtime = "ferry".to_owned();
     }
-    if h.log_config.kind.is_empty() {
-        h.log_config.kind = "json-file".to_owned();
-        if h.log_config.config.is_empty() {
-            h.log_config.config = inner.config.log_opts.clone().into();
-        }
-    }
+    logging::inherit(&mut h.log_config, &inner.config.log_driver, &inner.config.log_opts);
     if h.log_config.config.is_null() {
         h.log_config.config = ferry_api::Map::empty();
     }
@@ -336,7 +332,8 @@ fn validate(
     capabilities::resolve(&h.cap_add, &h.cap_drop, h.privileged, inner.host.bounding_set).map_err(invalid)?;
     devices::resolve(&[], &h.resources.device_cgroup_rules, h.privileged).map_err(invalid)?;
     security::parse(&h.security_opt).map_err(invalid)?;
-    log_options::parse(&h.log_config).map_err(invalid)?;
+    let log_options = h.log_config.config.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    logging::validate(&h.log_config.kind, &log_options).map_err(invalid)?;
     network_mode::validate(mode, config, h, networking, warnings).map_err(invalid)?;
     if !(-1000..=1000).contains(&h.oom_score_adj) {
         let n = h.oom_score_adj;

@@ -15,9 +15,10 @@ use super::network_mode::{self, NetworkMode};
 use super::owner::unexpected;
 use super::record::ContainerRecord;
 use super::state::Live;
-use super::{extra_hosts, log_options, net_files};
+use super::{extra_hosts, net_files};
 use crate::error::{EngineError, Result};
 use crate::inner::Inner;
+use crate::logging;
 use crate::paths::{BundleDir, ContainerDir};
 use crate::shim::{ShimClient, ShimNotice};
 use crate::spec::{self, NamespaceChoice, Namespaces, SpecInput};
@@ -106,7 +107,7 @@ async fn run(
         let exit_code = match e.kind {
             ShimErrorKind::CommandNotFound => 127,
             ShimErrorKind::CommandNotExecutable => 126,
-            ShimErrorKind::State | ShimErrorKind::Invalid | ShimErrorKind::System => 128,
+            ShimErrorKind::State | ShimErrorKind::Invalid | ShimErrorKind::Log | ShimErrorKind::System => 128,
         };
         LaunchFailure { error: EngineError::from_launch(e), exit_code }
     })?;
@@ -160,7 +161,8 @@ fn prepare(inner: &Inner, steps: &mut Steps, mut record: ContainerRecord) -> Res
     .map_err(EngineError::InvalidParameter)?;
     write(&bundle.config(), &config)?;
     record.save(&dir.record())?;
-    let driver = log_options::parse(&record.host_config.log_config).map_err(EngineError::InvalidParameter)?;
+    let subject = logging::Subject { record: &record, hostname: &inner.host.hostname };
+    let log = logging::plan(&subject, &dir).map_err(EngineError::from_log_driver)?;
     let [height, width] = record.host_config.console_size.map(|n| u16::try_from(n).unwrap_or(u16::MAX));
     let mut request = Launch {
         id,
@@ -170,7 +172,7 @@ fn prepare(inner: &Inner, steps: &mut Steps, mut record: ContainerRecord) -> Res
         socket: bundle.socket(),
         exit_record: dir.exit_record(),
         pid_file: bundle.pid_file(),
-        log: driver.to_shim(dir.log()),
+        log,
         open_stdin: record.config.open_stdin,
         stdin_once: record.config.stdin_once,
         console_size: (height > 0 && width > 0).then_some((height, width)),

@@ -4,15 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ferry_shim_proto::log::LogFormat;
 use rustix::fs::inotify;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
 
-use super::log_file::{Formatter, Layout, LogFiles, ReadOutcome};
 use super::state::{Snapshot, State};
 use crate::Engine;
 use crate::api::{LogOptions, LogStream};
 use crate::error::{EngineError, Result};
+use crate::logging;
+use crate::logging::read::{Formatter, Layout, LogFiles, ReadOutcome};
 use crate::time::parse_instant;
 
 /// Bytes handed to the client at once.
@@ -28,11 +30,12 @@ impl Engine {
                 "Bad parameters: you must choose at least one stream".to_owned(),
             ));
         }
-        if snapshot.record.host_config.log_config.kind == "none" {
+        let dir = self.inner.paths.container(&snapshot.record.id);
+        let Some((path, format)) = logging::stored(&snapshot.record, &dir) else {
             return Err(EngineError::NotSupported(
                 "configured logging driver does not support reading".to_owned(),
             ));
-        }
+        };
         let instant = |field: &str, text: &Option<String>| {
             text.as_deref()
                 .filter(|t| !t.is_empty() && *t != "0")
@@ -49,11 +52,10 @@ impl Engine {
             since: instant("since", &o.since)?,
             until: instant("until", &o.until)?,
         };
-        let path = self.inner.paths.container(&snapshot.record.id).log();
         let (sender, receiver) = mpsc::channel(8);
         let reader = Reader { sender, watch: handle.watch(), follow: o.follow, tail: o.tail };
         tokio::spawn(async move {
-            if let Err(error) = reader.run(&path, layout).await {
+            if let Err(error) = reader.run(&path, format, layout).await {
                 let source = error;
                 let error = EngineError::File { action: "read", path, source };
                 tracing::warn!(%error, "a log cannot be read");
@@ -73,14 +75,18 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(mut self, path: &Path, layout: Layout) -> std::io::Result<()> {
+    async fn run(mut self, path: &Path, format: LogFormat, layout: Layout) -> std::io::Result<()> {
         // Watching begins before the first read, so that nothing appended in between is missed.
         let changes = if self.follow { Some(watch_directory(path)?) } else { None };
-        let mut files = LogFiles::open(path)?;
+        let mut files = LogFiles::open(path, format)?;
         if let Some(lines) = self.tail {
-            files.seek_tail(lines)?;
+            files = tokio::task::spawn_blocking(move || files.seek_tail(lines).map(|()| files))
+                .await
+                .map_err(std::io::Error::other)??;
+        } else if let Some(since) = layout.since {
+            files.skip_before(since);
         }
-        let mut formatter = Formatter::new(layout);
+        let mut formatter = Formatter::new(layout, format);
         loop {
             let ended = !is_live(&self.watch.borrow_and_update());
             let (f, fmt, outcome) = self.drain(files, formatter).await?;
@@ -96,6 +102,7 @@ impl Reader {
             if ended {
                 return Ok(());
             }
+            files.rest();
             tokio::select! {
                 ready = changes.readable() => drop_events(&mut ready?),
                 changed = self.watch.changed() => if changed.is_err() { return Ok(()) },
@@ -138,6 +145,8 @@ fn is_live(snapshot: &Snapshot) -> bool {
 fn watch_directory(log: &Path) -> std::io::Result<AsyncFd<std::os::fd::OwnedFd>> {
     let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
     let directory = log.parent().unwrap_or(Path::new("/"));
+    // Of a container that never ran, the driver's directory may be missing.
+    std::fs::create_dir_all(directory)?;
     let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
     inotify::add_watch(&fd, directory, events)?;
     crate::readiness::readable(fd)

@@ -10,8 +10,6 @@ pub(crate) mod fill_volume;
 pub(crate) mod health;
 pub(crate) mod launch;
 pub(crate) mod list;
-pub(crate) mod log_file;
-pub(crate) mod log_options;
 pub(crate) mod logs;
 mod monitor;
 pub(crate) mod mount_spec;

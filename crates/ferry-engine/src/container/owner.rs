@@ -262,6 +262,12 @@ impl Owner {
                 self.event(EventKind::Oom, &[]);
                 ControlFlow::Continue(())
             }
+            ShimNotice::Event(Event::LogLost { total }) => {
+                let id = self.current().record.id.clone();
+                tracing::warn!(container = %id, total, "log entries were lost: their destination does not take them");
+                self.inner.log_losses.set(&id, total);
+                ControlFlow::Continue(())
+            }
             ShimNotice::Event(Event::Detached { exec: None }) => {
                 self.event(EventKind::Detach, &[]);
                 ControlFlow::Continue(())
@@ -363,6 +369,7 @@ impl Owner {
 
     async fn on_exit(&mut self, exit: ExitRecord) -> ControlFlow<()> {
         let snapshot = self.current();
+        self.inner.log_losses.set(&snapshot.record.id, exit.log_lost);
         let info = ExitInfo {
             code: exit.code,
             oom_killed: exit.oom_killed,
@@ -614,5 +621,5 @@ pub(crate) fn unexpected(reply: &Reply) -> EngineError {
 
 /// An exit that nobody recorded.
 pub(crate) fn unknown_exit(started_at: i64) -> ExitRecord {
-    ExitRecord { code: 255, oom_killed: false, started_at, finished_at: now_nanos() }
+    ExitRecord { code: 255, oom_killed: false, started_at, finished_at: now_nanos(), log_lost: 0 }
 }

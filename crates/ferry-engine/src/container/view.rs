@@ -28,7 +28,7 @@ pub(crate) fn inspect(inner: &Inner, snapshot: &Snapshot) -> ContainerInspect {
     let dir = inner.paths.container(&record.id);
     let path = |p: std::path::PathBuf| p.to_string_lossy().into_owned();
     let never_ran = matches!(snapshot.state, State::Created { .. });
-    let log_path = if record.host_config.log_config.kind == "none" || never_ran {
+    let log_path = if record.host_config.log_config.kind != "json-file" || never_ran {
         String::new()
     } else {
         path(dir.log())

@@ -1,79 +1,58 @@
-//! The container's log file: encoding, batched writes, rotation, and what happens when the disk is full.
+//! Where the container's output is kept: a file, a log service, or both. Nothing here blocks.
 
-pub mod encode;
+pub mod compress;
+mod file;
+pub mod json;
+pub mod lines;
+mod plain;
+pub mod remote;
+pub mod stamp;
 
-use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
 
 use ferry_shim_proto::LogConfig;
-use memchr::{memchr, memrchr};
 
-use encode::{Splitter, Stream};
+use crate::poll::{EventFlags, Poller};
 
-/// Encoded bytes gathered before a write(2), at most one read's worth of records more.
-const BATCH: usize = 256 * 1024;
-/// Encoded bytes kept for a retry while the file cannot be written; older output waits, newer is lost.
-const BACKLOG: usize = 1024 * 1024;
+use file::LogFile;
+use lines::{Line, Splitter, Stream};
+use remote::Remote;
 
-/// Nanoseconds between attempts to write to a file that cannot be written.
-const RETRY: i64 = 1_000_000_000;
-
-/// A json-file log being written.
+/// A container's log being written.
 #[derive(Debug)]
 pub struct Log {
-    config: LogConfig,
-    file: File,
-    size: u64,
     splitters: [Splitter; 2],
-    /// Whole records not yet in the file.
-    buffer: Vec<u8>,
-    /// When the last write was tried, in nanoseconds, if it failed.
-    failed_at: Option<i64>,
-    lost: u64,
+    file: Option<LogFile>,
+    remote: Option<Box<Remote>>,
 }
 
 impl Log {
-    /// Opens the log for appending. A record torn by the death of an earlier writer is closed with a
-    /// newline, so that it spoils itself only.
-    pub fn open(mut config: LogConfig) -> io::Result<Self> {
-        let mut file = open(&config.path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            // Renaming or removing a device would take it from the whole host.
-            config.max_size = None;
-        }
-        let mut size = if metadata.is_file() { metadata.len() } else { 0 };
-        if size > 0 {
-            let mut last = [0];
-            file.seek(SeekFrom::End(-1))?;
-            file.read_exact(&mut last)?;
-            if last != [b'\n'] {
-                file.write_all(b"\n")?;
-                size += 1;
-            }
-        }
+    /// Opens the file for appending, and connects to the service if the container shall not start without.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or the service is needed and cannot be reached; the text is Docker's.
+    pub fn open(config: LogConfig) -> io::Result<Self> {
+        let buffer = usize::try_from(config.buffer).unwrap_or(usize::MAX);
+        let remote = match config.remote {
+            Some(remote) => Some(Box::new(Remote::open(*remote, buffer, config.non_blocking)?)),
+            None => None,
+        };
         Ok(Self {
-            config,
-            file,
-            size,
             splitters: [Splitter::new(Stream::Stdout), Splitter::new(Stream::Stderr)],
-            buffer: Vec::new(),
-            failed_at: None,
-            lost: 0,
+            file: config.file.map(|file| LogFile::open(file, buffer)).transpose()?,
+            remote,
         })
     }
 
-    /// Records lost because the file could not be written.
+    /// Entries lost because a destination did not take them.
     pub fn lost(&self) -> u64 {
-        self.lost
+        let file = self.file.as_ref().map_or(0, |file| file.lost);
+        file + self.remote.as_ref().map_or(0, |remote| remote.lost())
     }
 
-    /// Whether the last write failed and [`Log::flush`] should be called again after a while.
+    /// Whether the last write to the file failed and [`Log::flush`] should be called again after a while.
     pub fn is_failing(&self) -> bool {
-        self.failed_at.is_some()
+        self.file.as_ref().is_some_and(LogFile::is_failing)
     }
 
     /// Logs bytes a process wrote at `nanos` since the epoch. Never fails: see [`Log::lost`].
@@ -81,10 +60,13 @@ impl Log {
         // Short lines grow thirtyfold, so a big read is encoded in steps.
         while !data.is_empty() {
             let (part, rest) = data.split_at(data.len().min(8 * 1024));
-            self.splitters[stream.index()].feed(part, nanos, &mut self.buffer);
+            let (file, remote) = (&mut self.file, &mut self.remote);
+            self.splitters[stream.index()].feed(part, nanos, &mut |line| add(file, remote, line));
             data = rest;
-            if self.buffer.len() >= BATCH {
-                self.flush_at(nanos);
+            if let Some(file) = file
+                && file.buffered() >= file::BATCH
+            {
+                file.flush_at(nanos);
             }
         }
         self.flush_at(nanos);
@@ -92,256 +74,89 @@ impl Log {
 
     /// Logs an unfinished last line of a stream that ended.
     pub fn finish(&mut self, stream: Stream, nanos: i64) {
-        self.splitters[stream.index()].finish(nanos, &mut self.buffer);
+        let (file, remote) = (&mut self.file, &mut self.remote);
+        self.splitters[stream.index()].finish(nanos, &mut |line| add(file, remote, line));
         self.flush(nanos);
     }
 
-    /// Writes what is buffered, unless a failure is too fresh to try again.
     fn flush_at(&mut self, nanos: i64) {
-        match self.failed_at {
-            Some(at) if (at..at + RETRY).contains(&nanos) => self.limit_backlog(),
-            _ => self.flush(nanos),
+        if let Some(file) = &mut self.file {
+            file.flush_at(nanos);
+        }
+        if let Some(remote) = &mut self.remote {
+            remote.flush();
         }
     }
 
     /// Writes what is buffered. `nanos`: time since the epoch.
     pub fn flush(&mut self, nanos: i64) {
-        let mut written = 0;
-        while written < self.buffer.len() {
-            if self.config.max_size.is_some_and(|max| self.size >= max) {
-                self.rotate();
-            }
-            let end = self.piece_end(written);
-            match self.file.write(&self.buffer[written..end]) {
-                Ok(n) if n > 0 => {
-                    self.size += n as u64;
-                    written += n;
-                    self.failed_at = None;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Ok(_) | Err(_) => {
-                    self.failed_at = Some(nanos);
-                    written = self.tear_off(written);
-                    break;
-                }
-            }
+        if let Some(file) = &mut self.file {
+            file.flush(nanos);
         }
-        self.buffer.drain(..written);
-        self.limit_backlog();
+        if let Some(remote) = &mut self.remote {
+            remote.flush();
+        }
     }
 
     /// Gives buffers back that a burst made grow.
     pub fn shrink(&mut self) {
-        if self.buffer.is_empty() {
-            self.buffer = Vec::new();
+        if let Some(file) = &mut self.file {
+            file.shrink();
         }
     }
 
-    /// End of the bytes that may go into the current file: the record that reaches the limit is the
-    /// file's last.
-    fn piece_end(&self, start: usize) -> usize {
-        let Some(max) = self.config.max_size else {
-            return self.buffer.len();
-        };
-        let room = usize::try_from(max.saturating_sub(self.size)).unwrap_or(usize::MAX);
-        let from = start.saturating_add(room.max(1)) - 1;
-        match self.buffer.get(from..).and_then(|rest| memchr(b'\n', rest)) {
-            Some(at) => from + at + 1,
-            None => self.buffer.len(),
+    #[cfg(test)]
+    fn file_mut(&mut self) -> &mut LogFile {
+        self.file.as_mut().expect("a log with a file")
+    }
+
+    /// A child of the shim ended. Returns whether it worked for the log.
+    pub fn child_ended(&mut self, pid: i32, code: i32) -> bool {
+        self.file.as_mut().is_some_and(|file| file.child_ended(pid, code))
+    }
+
+    /// Whether the container must not write more now.
+    pub fn blocks(&self) -> bool {
+        self.remote.as_ref().is_some_and(|remote| remote.blocks())
+    }
+
+    /// The service's socket is ready.
+    pub fn on_event(&mut self, flags: EventFlags) {
+        if let Some(remote) = &mut self.remote {
+            remote.on_event(flags);
         }
     }
 
-    /// Takes a partly written record back out of the file, so that the retry can write it whole.
-    /// Returns how many bytes of the buffer then are in the file.
-    fn tear_off(&mut self, written: usize) -> usize {
-        let whole = memrchr(b'\n', &self.buffer[..written]).map_or(0, |at| at + 1);
-        let torn = (written - whole) as u64;
-        if torn > 0 {
-            // A failure leaves one torn line, which readers skip.
-            if self.file.set_len(self.size.saturating_sub(torn)).is_ok() {
-                self.size -= torn;
-            } else {
-                return written;
-            }
+    /// Registers the service's socket for what it waits for, and does what is due.
+    pub fn settle(&mut self, poller: &Poller, now: u64) {
+        if let Some(remote) = &mut self.remote {
+            remote.settle(poller, now);
         }
-        whole
     }
 
-    fn limit_backlog(&mut self) {
-        if self.buffer.len() <= BACKLOG {
-            return;
-        }
-        let keep = memrchr(b'\n', &self.buffer[..BACKLOG]).map_or(0, |at| at + 1);
-        let records = self.buffer[keep..].iter().filter(|&&b| b == b'\n').count();
-        self.lost = self.lost.saturating_add(records as u64);
-        self.buffer.truncate(keep);
+    /// When [`Log::settle`] has something to do, on the monotonic clock.
+    pub fn deadline(&self) -> Option<u64> {
+        self.remote.as_ref().and_then(|remote| remote.deadline())
     }
 
-    /// Shifts the files by one and starts a new one. The old inode is never truncated: a reader
-    /// that holds it reads to its end. When anything fails, the current file goes on growing.
-    fn rotate(&mut self) {
-        let kept = self.config.max_files.max(1) - 1;
-        for number in (1..kept).rev() {
-            let from = numbered(&self.config.path, number);
-            // Not all numbers need exist yet.
-            let _ = std::fs::rename(from, numbered(&self.config.path, number + 1));
+    /// No more output comes. What the service does not take until then is dropped.
+    pub fn close(&mut self, deadline: u64) {
+        if let Some(remote) = &mut self.remote {
+            remote.close(deadline);
         }
-        let moved = if kept == 0 {
-            std::fs::remove_file(&self.config.path)
-        } else {
-            std::fs::rename(&self.config.path, numbered(&self.config.path, 1))
-        };
-        let fresh = match moved {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => open(&self.config.path),
-        };
-        match fresh {
-            Ok(file) => {
-                self.file = file;
-                self.size = 0;
-            }
-            // Not tried again for every record, only after another max_size of output.
-            Err(_) => self.size = 0,
-        }
+    }
+
+    /// Whether entries are on their way to a service that takes them.
+    pub fn is_delivering(&self) -> bool {
+        self.remote.as_ref().is_some_and(|remote| remote.is_delivering())
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(path)
-}
-
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(format!(".{number}"));
-    PathBuf::from(name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Dir(PathBuf);
-
-    impl Dir {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("ferry-shim-log-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-
-        fn config(&self, max_size: Option<u64>, max_files: u32) -> LogConfig {
-            LogConfig { path: self.0.join("log"), max_size, max_files }
-        }
-
-        fn read(&self, name: &str) -> String {
-            std::fs::read_to_string(self.0.join(name)).unwrap()
-        }
+fn add(file: &mut Option<LogFile>, remote: &mut Option<Box<Remote>>, line: &Line<'_>) {
+    if let Some(file) = file {
+        file.add(line);
     }
-
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-
-    #[test]
-    fn files_rotate_at_record_boundaries_and_the_oldest_goes() {
-        let dir = Dir::new("rotate");
-        let mut log = Log::open(dir.config(Some(1000), 3)).unwrap();
-        let mut reader = File::open(dir.0.join("log")).unwrap();
-        let text: String = (0..100).map(|i| format!("line {i:04}\n")).collect();
-        log.append(Stream::Stdout, text.as_bytes(), 1);
-        let mut names: Vec<_> = std::fs::read_dir(&dir.0)
-            .unwrap()
-            .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        assert_eq!(names, ["log", "log.1", "log.2"]);
-        let all = dir.read("log.2") + &dir.read("log.1") + &dir.read("log");
-        let kept: Vec<&str> = all.lines().collect();
-        assert!(kept.last().unwrap().contains("line 0099"));
-        for (i, line) in kept.iter().rev().enumerate() {
-            assert!(line.contains(&format!("line {:04}\\n", 99 - i)), "{line}");
-        }
-        for name in ["log.1", "log.2"] {
-            let size = dir.read(name).len();
-            assert!((1000..1100).contains(&size), "{name} has {size} bytes");
-        }
-        let mut first = String::new();
-        reader.read_to_string(&mut first).unwrap();
-        assert!(first.starts_with("{\"log\":\"line 0000"), "{first}");
-    }
-
-    #[test]
-    fn one_file_starts_over_with_a_new_inode() {
-        let dir = Dir::new("single");
-        let mut log = Log::open(dir.config(Some(100), 1)).unwrap();
-        let mut reader = File::open(dir.0.join("log")).unwrap();
-        for i in 0..9 {
-            log.append(Stream::Stderr, format!("{i}\n").as_bytes(), 1);
-        }
-        assert_eq!(std::fs::read_dir(&dir.0).unwrap().count(), 1);
-        assert!(dir.read("log").contains("\"8\\n\""));
-        let mut old = String::new();
-        reader.read_to_string(&mut old).unwrap();
-        assert!(old.contains("\"0\\n\""), "{old}");
-    }
-
-    #[test]
-    fn only_regular_files_are_rotated() {
-        let dir = Dir::new("device");
-        let path = dir.0.join("log");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &path,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
-            0,
-        )
-        .unwrap();
-        let mut log = Log::open(dir.config(Some(10), 1)).unwrap();
-        for _ in 0..3 {
-            log.append(Stream::Stdout, b"x\n", 1);
-        }
-        use std::os::unix::fs::FileTypeExt;
-        assert!(std::fs::metadata(&path).unwrap().file_type().is_fifo());
-    }
-
-    #[test]
-    fn a_torn_record_is_closed_on_open() {
-        let dir = Dir::new("torn");
-        std::fs::write(dir.0.join("log"), "{\"log\":\"ha").unwrap();
-        let mut log = Log::open(dir.config(None, 1)).unwrap();
-        log.append(Stream::Stdout, b"whole\n", 1);
-        let text = dir.read("log");
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "{\"log\":\"ha");
-        assert!(lines[1].starts_with("{\"log\":\"whole\\n\""));
-    }
-
-    #[test]
-    fn a_full_disk_loses_counted_records_and_nothing_else() {
-        let dir = Dir::new("full");
-        let mut log = Log::open(dir.config(None, 1)).unwrap();
-        log.append(Stream::Stdout, b"before\n", 1);
-        let good =
-            std::mem::replace(&mut log.file, OpenOptions::new().write(true).open("/dev/full").unwrap());
-        log.append(Stream::Stdout, b"meanwhile\n", 1);
-        assert!(log.is_failing());
-        let line = [&[b'z'; 9_999][..], b"\n"].concat();
-        for _ in 0..200 {
-            log.append(Stream::Stdout, &line, 1);
-        }
-        assert!(log.lost() > 90, "{}", log.lost());
-        assert!(log.buffer.len() <= BACKLOG);
-        log.file = good;
-        log.flush(2);
-        assert!(!log.is_failing());
-        log.append(Stream::Stdout, b"after\n", 1);
-        let text = dir.read("log");
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len() as u64, 203 - log.lost());
-        assert!(lines[1].contains("meanwhile"));
-        assert!(lines.last().unwrap().contains("after"));
+    if let Some(remote) = remote {
+        remote.add(line);
     }
 }

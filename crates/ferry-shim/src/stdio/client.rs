@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use ferry_shim_proto::AttachStreams;
 use rustix::io::Errno;
 
-use crate::log::encode::Stream;
+use crate::log::lines::Stream;
 use crate::pending::{Pending, retry};
 use crate::poll::{EventFlags, Interest, Poller, Token};
 

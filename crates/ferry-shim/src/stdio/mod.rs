@@ -1,6 +1,6 @@
 //! Standard streams of one process: what it writes goes to the log and to every attached client, what
 //! clients send goes to its stdin. Nothing here blocks and nothing grows without bound: a stream is
-//! not read while a client it goes to has [`client::OUT_LIMIT`] bytes waiting, and clients are not
+//! not read while a client it goes to has [`client::OUT_LIMIT`] bytes waiting or the log says so, and clients are not
 //! read while [`IN_LIMIT`] bytes wait for stdin.
 
 pub mod client;
@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use crate::clock;
 use crate::log::Log;
-use crate::log::encode::Stream;
+use crate::log::lines::Stream;
 use crate::pending::{Pending, retry};
 use crate::poll::{EventFlags, Interest, Kind, Poller, Token};
 
@@ -274,7 +274,7 @@ impl Session {
 
     /// The process is gone. Takes what it had written, however slow clients are (a pipe's worth at
     /// most, so memory stays bounded), closes its streams and dismisses the clients.
-    pub fn end(&mut self, scratch: &mut [u8]) {
+    pub fn end(&mut self, scratch: &mut [u8], log_deadline: u64) {
         for index in 0..2 {
             let Some(output) = &self.outputs[index] else {
                 continue;
@@ -290,18 +290,21 @@ impl Session {
             self.end_output(index);
         }
         self.input = None;
+        if let Some(log) = &mut self.log {
+            log.close(log_deadline);
+        }
         for client in &mut self.clients {
             client.leave();
         }
     }
 
-    /// Whether clients still have output on its way to them.
-    pub fn has_clients(&self) -> bool {
-        !self.clients.is_empty()
+    /// Whether output is still on its way to clients or to a log service that takes it.
+    pub fn is_delivering(&self) -> bool {
+        !self.clients.is_empty() || self.log.as_ref().is_some_and(Log::is_delivering)
     }
 
     /// Closes what is finished and registers everything for what it waits for.
-    pub fn settle(&mut self, poller: &Poller, scratch: &mut [u8]) {
+    pub fn settle(&mut self, poller: &Poller, scratch: &mut [u8], now: u64) {
         let mut at = 0;
         while at < self.clients.len() {
             if self.clients[at].is_done() {
@@ -318,9 +321,13 @@ impl Session {
             let token = Token::new(Kind::Client, self.id, client.id);
             client.settle(poller, token, take_input);
         }
+        let log_blocks = self.log.as_mut().is_some_and(|log| {
+            log.settle(poller, now);
+            log.blocks()
+        });
         for (index, slot) in self.outputs.iter_mut().enumerate() {
             let Some(output) = slot else { continue };
-            let blocked = self.clients.iter().any(|c| c.blocks(output.stream));
+            let blocked = log_blocks || self.clients.iter().any(|c| c.blocks(output.stream));
             let token = Token::new(Kind::Output, self.id, index as u32);
             let wanted = (!blocked).then_some(EventFlags::IN);
             // Failure means a lack of kernel memory; tried again at the next turn of the loop.
@@ -334,6 +341,11 @@ impl Session {
     }
 
     /// The log, for the container's session.
+    pub fn log(&self) -> Option<&Log> {
+        self.log.as_ref()
+    }
+
+    /// The log, to be changed.
     pub fn log_mut(&mut self) -> Option<&mut Log> {
         self.log.as_mut()
     }

@@ -125,7 +125,7 @@ fn input_of_a_client_that_left_at_once_is_not_lost() {
     let bed = bed.start();
     let sender = std::thread::spawn(move || client.write_all(&vec![b'i'; 600_000]).unwrap());
     sender.join().unwrap();
-    let log = bed.launch.log.clone().unwrap().path;
+    let log = bed.log_path();
     let mut bed = bed;
     bed.exited();
     assert!(std::fs::read_to_string(log).unwrap().contains("600000"));

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use ferry_shim_proto::log::{LogFile, LogFormat};
 use ferry_shim_proto::{
     AttachStreams, Client, ClientError, Event, ExitRecord, Launch, LogConfig, Relay, Reply, Request,
     ShimState,
@@ -146,7 +147,19 @@ impl Bed {
             socket: path("shim.sock"),
             exit_record: path("exit.json"),
             pid_file: path("shim.pid"),
-            log: Some(LogConfig { path: path("log.json"), max_size: None, max_files: 1 }),
+            log: Some(LogConfig {
+                file: Some(LogFile {
+                    path: path("log.json"),
+                    format: LogFormat::Json,
+                    max_size: None,
+                    max_files: 1,
+                    compress: false,
+                    attributes: String::new(),
+                }),
+                remote: None,
+                buffer: 1 << 20,
+                non_blocking: false,
+            }),
             open_stdin: false,
             stdin_once: false,
             console_size: None,
@@ -296,9 +309,14 @@ impl Bed {
         Some(serde_json::from_slice(&bytes).unwrap())
     }
 
+    /// Where the log is.
+    pub fn log_path(&self) -> PathBuf {
+        self.launch.log.as_ref().unwrap().file.as_ref().unwrap().path.clone()
+    }
+
     /// The log's records: stream and text.
     pub fn log(&self) -> Vec<(String, String)> {
-        let text = std::fs::read_to_string(&self.launch.log.as_ref().unwrap().path).unwrap();
+        let text = std::fs::read_to_string(self.log_path()).unwrap();
         text.lines()
             .map(|line| {
                 let value: Value = serde_json::from_str(line).unwrap();

@@ -32,7 +32,7 @@ fn a_slow_client_loses_nothing_and_memory_stays_bounded() {
     assert_eq!(total, 200 * MIB);
     assert!(peak < 8 * 1024, "the shim grew to {peak} KiB");
     assert_eq!(bed.exited().code, 0);
-    let records = std::fs::read(&bed.launch.log.as_ref().unwrap().path).unwrap();
+    let records = std::fs::read(bed.log_path()).unwrap();
     assert_eq!(records.iter().filter(|&&b| b == b'\n').count(), (200 * MIB).div_ceil(33));
     bed.finish();
 }
@@ -42,7 +42,7 @@ fn a_stuck_client_holds_the_container_until_it_leaves() {
     let mut bed = Bed::sh("yes | head -c 2000000; echo end >&2");
     let stuck = bed.early(streams(false, true));
     let mut bed = bed.start();
-    let log = bed.launch.log.clone().unwrap().path;
+    let log = bed.log_path();
     std::thread::sleep(Duration::from_millis(500));
     let size = || std::fs::metadata(&log).unwrap().len();
     let before = size();
@@ -81,7 +81,7 @@ fn memory_is_given_back_after_a_burst() {
     let pid = bed.shim.pid;
     let before = memory_kib(pid, "Anonymous");
     client.write_all(b"\n").unwrap();
-    let log = bed.launch.log.clone().unwrap().path;
+    let log = bed.log_path();
     let mut buf = vec![0; MIB];
     let mut total = 0;
     while total < 4_000_000 {

@@ -5,7 +5,7 @@ use crate::bed::Bed;
 #[test]
 fn streams_are_told_apart_and_an_open_line_is_kept() {
     let bed = Bed::sh("echo out; echo err >&2; usleep 50000; printf 'last'").start();
-    let log = bed.launch.log.clone().unwrap().path;
+    let log = bed.log_path();
     let bed_dir = bed.dir.path().to_owned();
     let mut bed = bed;
     assert_eq!(bed.exited().code, 0);
@@ -33,7 +33,7 @@ fn long_lines_are_split_and_bytes_escaped() {
     assert_eq!(texts[0], "x".repeat(16384));
     assert_eq!(texts[1], "x".repeat(4096) + "\n");
     assert_eq!(texts[2], "\u{1}\u{fffd}<é>\n");
-    let raw = std::fs::read_to_string(&bed.launch.log.as_ref().unwrap().path).unwrap();
+    let raw = std::fs::read_to_string(bed.log_path()).unwrap();
     assert!(raw.contains(r#"{"log":"\u0001\ufffd\u003cé\u003e\n","stream":"stdout","time":"#), "{raw}");
     bed.finish();
 }
@@ -41,7 +41,7 @@ fn long_lines_are_split_and_bytes_escaped() {
 #[test]
 fn files_rotate_while_the_container_runs() {
     let mut bed = Bed::sh("for i in $(seq 1 2000); do echo line $i; done");
-    let log = bed.launch.log.as_mut().unwrap();
+    let log = bed.launch.log.as_mut().unwrap().file.as_mut().unwrap();
     log.max_size = Some(20_000);
     log.max_files = 3;
     let mut bed = bed.start();

@@ -93,7 +93,7 @@ fn log_throughput() {
         ("2-byte lines", "yes", 50),
     ] {
         let mut bed = Bed::sh(&format!("{script} | head -c {}", total * 1_000_000));
-        bed.launch.log.as_mut().unwrap().max_size = Some(64 << 20);
+        bed.launch.log.as_mut().unwrap().file.as_mut().unwrap().max_size = Some(64 << 20);
         let mut bed = bed.start();
         let begin = Instant::now();
         bed.exited();

@@ -179,6 +179,7 @@ fn engine(args: DaemonArgs, log_opts: BTreeMap<String, String>) -> anyhow::Resul
             no_proxy: variable("NO_PROXY"),
         },
         cgroup_parent: args.cgroup_parent.unwrap_or_else(|| "/ferry".to_owned()),
+        log_driver: "json-file".to_owned(),
         log_opts,
         labels: args.labels,
         init: args.init,
