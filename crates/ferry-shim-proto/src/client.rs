@@ -139,7 +139,13 @@ mod tests {
     #[test]
     fn events_between_request_and_answer_are_kept() {
         let (a, mut b) = UnixStream::pair().unwrap();
-        let event = Event::Exited(ExitRecord { code: 137, oom_killed: false, started_at: 1, finished_at: 2 });
+        let event = Event::Exited(ExitRecord {
+            code: 137,
+            oom_killed: false,
+            started_at: 1,
+            finished_at: 2,
+            log_lost: 0,
+        });
         let mut bytes = codec::encode(&Response::Event { event: event.clone() }).unwrap();
         bytes.extend(codec::encode(&Response::Ok { seq: 1, reply: Reply::Done }).unwrap());
         bytes.extend(

@@ -101,6 +101,10 @@ pub struct ContainerState {
     /// When a health check is configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// Log entries of the last run that were dropped because their destination did not take them; ferry's own, and
+    /// absent when there are none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub log_entries_lost: u64,
 }
 
 /// Outcome of health checks.

@@ -120,7 +120,10 @@ pub(crate) fn spawn(
 ) -> Arc<ContainerHandle> {
     let (requests, inbox) = mpsc::channel(16);
     let (shim, notices, exited) = match adopted {
-        Some(a) => (Some(a.shim), Some(a.notices), a.state.exited),
+        Some(a) => {
+            inner.log_losses.set(&record.id, a.state.log_lost);
+            (Some(a.shim), Some(a.notices), a.state.exited)
+        }
         None => (None, None, None),
     };
     let health = record.health.clone().map(Arc::new);
@@ -333,6 +336,7 @@ impl Owner {
         });
         let clients = std::mem::take(&mut self.waiting_clients);
         let record = (*self.current().record).clone();
+        self.inner.log_losses.set(&record.id, 0);
         match launch::launch(&self.inner, record, clients).await {
             Ok(started) => {
                 self.notices = Some(started.notices);

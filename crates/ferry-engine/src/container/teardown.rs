@@ -124,6 +124,7 @@ pub(crate) async fn remove(inner: &Arc<Inner>, record: &ContainerRecord, volumes
         }
     };
     inner.containers.remove(id);
+    inner.log_losses.set(id, 0);
     tokio::task::spawn_blocking(move || {
         if let Err(error) = fs::remove_dir_all(&gone) {
             tracing::warn!(path = %gone.display(), %error, "cannot delete a removed container's files");

@@ -49,7 +49,7 @@ pub(crate) fn inspect(inner: &Inner, snapshot: &Snapshot) -> ContainerInspect {
         created: time(record.created_at),
         path: record.args.first().cloned().unwrap_or_default(),
         args: record.args.get(1..).unwrap_or_default().to_vec(),
-        state: state(snapshot),
+        state: state(inner, snapshot),
         image: record.image_id.to_string(),
         resolv_conf_path: if never_ran { String::new() } else { path(dir.resolv_conf()) },
         hostname_path: if never_ran { String::new() } else { path(dir.hostname()) },
@@ -69,7 +69,7 @@ pub(crate) fn inspect(inner: &Inner, snapshot: &Snapshot) -> ContainerInspect {
     }
 }
 
-fn state(snapshot: &Snapshot) -> ContainerState {
+fn state(inner: &Inner, snapshot: &Snapshot) -> ContainerState {
     let state = &snapshot.state;
     let exit = state.last_exit();
     let live = state.live();
@@ -90,6 +90,7 @@ fn state(snapshot: &Snapshot) -> ContainerState {
         started_at: time(live.map_or_else(|| exit.map_or(0, |e| e.started_at), |l| l.started_at)),
         finished_at: time(exit.map_or(0, |e| e.finished_at)),
         health: snapshot.health.as_ref().map(|h| h.to_wire()),
+        log_entries_lost: inner.log_losses.get(&snapshot.record.id),
     }
 }
 

@@ -161,15 +161,10 @@ impl Losses {
     pub fn get(&self, id: &ContainerId) -> u64 {
         self.table().get(id).copied().unwrap_or_default()
     }
-
-    /// All that are not zero.
-    pub fn all(&self) -> Vec<(ContainerId, u64)> {
-        self.table().iter().map(|(id, total)| (id.clone(), *total)).collect()
-    }
 }
 
 fn is_cached(options: &Options) -> bool {
-    !options.get("cache-disabled").is_some_and(|v| values::boolean(v) == Ok(true))
+    options.get("cache-disabled").is_none_or(|v| values::boolean(v) != Ok(true))
 }
 
 #[cfg(test)]

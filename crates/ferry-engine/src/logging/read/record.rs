@@ -97,7 +97,7 @@ fn parse_plain_json(line: &[u8]) -> Option<Record<'_>> {
     };
     let (text, ends_line) = match text.strip_suffix(b"\\n") {
         // An escaped backslash before a plain n.
-        Some(before) if trailing_backslashes(before) % 2 == 0 => (before, true),
+        Some(before) if trailing_backslashes(before).is_multiple_of(2) => (before, true),
         _ => (text, false),
     };
     let text = unescape(text)?;
