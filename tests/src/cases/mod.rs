@@ -6,8 +6,10 @@ mod cli;
 mod copy;
 mod crash;
 mod exec;
+mod health;
 mod host;
 mod images;
+mod init;
 mod input;
 mod isolation;
 mod lifecycle;
@@ -83,6 +85,8 @@ pub fn all() -> Vec<Case> {
         api::cases(),
         cli::cases(),
         crash::cases(),
+        health::cases(),
+        init::cases(),
         host::cases(),
         oci::cases(),
         walkthrough::cases(),
