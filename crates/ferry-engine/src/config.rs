@@ -47,6 +47,8 @@ pub struct EngineConfig {
     pub log_opts: std::collections::BTreeMap<String, String>,
     /// Directories with descriptions of CDI devices; later ones win. Empty: no such devices.
     pub cdi_spec_dirs: Vec<PathBuf>,
+    /// How containers get their ipc namespace unless they say otherwise: `private` or `shareable`.
+    pub default_ipc_mode: String,
     /// Whether containers get an init unless they say otherwise (`--init`).
     pub init: bool,
     /// The program to use as such, in place of ferry's own.

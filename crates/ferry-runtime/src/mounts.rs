@@ -2,16 +2,18 @@
 //! its attributes, and attached to a target resolved inside the root.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Component, Path};
 
 use ferry_sys::mount::{ATTR_RDONLY, MountAttr, mount_setattr};
-use rustix::fs::{CWD, Mode, StatVfsMountFlags, fstatvfs, mkdirat};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags, fstatvfs, mkdirat, open, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, mount_remount, move_mount,
     open_tree,
 };
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::cgroup::Cgroup;
 use crate::confined::{Missing, is_dir, open_in_root};
@@ -125,7 +127,12 @@ pub(crate) fn file_system(fstype: &str, source: &str, options: &MountOptions) ->
 
 fn bind(root: BorrowedFd<'_>, plan: &MountPlan, source: &Path) -> Result<(), Error> {
     let at = || format!("bind {} to {}", source.display(), plan.destination.display());
-    let tree = clone_tree(CWD, source, plan.options.recursive).at(Stage::Rootfs, at)?;
+    let tree = match clone_tree(CWD, source, plan.options.recursive) {
+        // Refused for what is mounted in another mount namespace only.
+        Err(Errno::INVAL) => clone_foreign(source, plan.options.recursive),
+        other => other,
+    };
+    let tree = tree.at(Stage::Rootfs, at)?;
     let missing = if is_dir(&tree).at(Stage::Rootfs, at)? { Missing::MakeDir } else { Missing::MakeFile };
     let target = open_in_root(root, &plan.destination, missing).at(Stage::Rootfs, at)?;
     move_mount(tree.as_fd(), "", target.as_fd(), "", AT_BOTH).at(Stage::Rootfs, at)?;
@@ -134,6 +141,30 @@ fn bind(root: BorrowedFd<'_>, plan: &MountPlan, source: &Path) -> Result<(), Err
         set_attributes(tree.as_fd(), path, false, plan.options.attributes).at(Stage::Rootfs, at)?;
     }
     after_attach(tree.as_fd(), root, plan)
+}
+
+/// A detached clone of a mount in another process' mount namespace, named `/proc/PID/root/…`: of another container's
+/// `/dev/shm`, to share it. The kernel clones mounts of the caller's namespace only, so it is entered for a moment; nothing is
+/// executed there, and this process cannot be traced.
+fn clone_foreign(source: &Path, recursive: bool) -> Result<OwnedFd, Errno> {
+    let mut parts = source.strip_prefix("/proc").map_err(|_| Errno::INVAL)?.components();
+    let (pid, root) = (parts.next(), parts.next());
+    let (Some(Component::Normal(pid)), Some(Component::Normal(root))) = (pid, root) else {
+        return Err(Errno::INVAL);
+    };
+    if root != "root" {
+        return Err(Errno::INVAL);
+    }
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let own = open("/proc/self/ns/mnt", flags, Mode::empty())?;
+    let other = open(Path::new("/proc").join(pid).join("ns/mnt"), flags, Mode::empty())?;
+    move_into_link_name_space(other.as_fd(), Some(LinkNameSpaceType::Mount))?;
+    let path = Path::new("/").join(parts.as_path());
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let tree = openat2(CWD, &path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+        .and_then(|dir| clone_tree(dir.as_fd(), Path::new(""), recursive));
+    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Mount))?;
+    tree
 }
 
 /// Recursive attributes and propagation, which need the mount in place.

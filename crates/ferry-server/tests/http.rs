@@ -37,6 +37,7 @@ fn config(root: &Path) -> EngineConfig {
         log_driver: "json-file".to_owned(),
         log_opts: Default::default(),
         labels: Vec::new(),
+        default_ipc_mode: "private".to_owned(),
         init: false,
         init_path: None,
     }

@@ -263,6 +263,12 @@ fn normalize_host_config(mut h: HostConfig, inner: &Inner, warnings: &mut Vec<St
         })?;
         h.network_mode = format!("container:{}", handle.snapshot().record.id);
     }
+    for mode in [&mut h.pid_mode, &mut h.ipc_mode] {
+        if let Some(target) = mode.strip_prefix("container:").filter(|target| !target.is_empty()) {
+            let handle = inner.containers.find(target).map_err(|e| invalid(e.to_string()))?;
+            *mode = format!("container:{}", handle.snapshot().record.id);
+        }
+    }
     if h.restart_policy.name.is_empty() {
         h.restart_policy.name = "no".to_owned();
     }
@@ -273,7 +279,7 @@ fn normalize_host_config(mut h: HostConfig, inner: &Inner, warnings: &mut Vec<St
         return Err(invalid("SHM size can not be less than 0"));
     }
     if h.ipc_mode.is_empty() {
-        h.ipc_mode = "private".to_owned();
+        h.ipc_mode.clone_from(&inner.config.default_ipc_mode);
     }
     if h.cgroupns_mode.is_empty() {
         h.cgroupns_mode = if inner.host.cgroup_v2 { "private" } else { "host" }.to_owned();

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::network_mode::{self, NetworkMode};
 use super::owner::unexpected;
 use super::record::ContainerRecord;
-use super::state::Live;
+use super::state::{Live, State};
 use super::{extra_hosts, net_files};
 use crate::error::{EngineError, Result};
 use crate::inner::Inner;
@@ -252,32 +252,57 @@ fn namespaces(inner: &Inner, record: &ContainerRecord, mode: &NetworkMode) -> Re
     let host_or_new = |mode: &str| if mode == "host" { NamespaceChoice::Host } else { NamespaceChoice::New };
     let network = match mode {
         NetworkMode::Host => NamespaceChoice::Host,
-        NetworkMode::Container(id) => join(inner, id, "net")?,
+        NetworkMode::Container(id) => {
+            let other = inner.containers.find(id)?.snapshot();
+            let live = other.state.live().ok_or_else(|| {
+                EngineError::Conflict(format!(
+                    "cannot join network namespace of a non running container: container {} is {}",
+                    other.record.name,
+                    other.state.status()
+                ))
+            })?;
+            NamespaceChoice::Join(namespace_path(live, "net"))
+        }
         NetworkMode::Bridge | NetworkMode::None | NetworkMode::Other(_) => NamespaceChoice::New,
     };
     let pid = match h.pid_mode.strip_prefix("container:") {
         Some(id) => join(inner, id, "pid")?,
         None => host_or_new(&h.pid_mode),
     };
-    Ok(Namespaces {
-        network,
-        pid,
-        ipc: host_or_new(&h.ipc_mode),
-        uts: host_or_new(&h.uts_mode),
-        cgroup: host_or_new(&h.cgroupns_mode),
-    })
+    let ipc = match h.ipc_mode.strip_prefix("container:") {
+        Some(id) => join(inner, id, "ipc")?,
+        None => host_or_new(&h.ipc_mode),
+    };
+    let (uts, cgroup) = (host_or_new(&h.uts_mode), host_or_new(&h.cgroupns_mode));
+    Ok(Namespaces { network, pid, ipc, uts, cgroup })
 }
 
-/// A namespace of a running container.
+fn namespace_path(live: &Live, kind: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/ns/{kind}", live.pid))
+}
+
+/// The pid or ipc namespace of a running container. The texts are Docker's.
 fn join(inner: &Inner, id: &str, kind: &str) -> Result<NamespaceChoice> {
-    let handle = inner.containers.find(id)?;
+    let failed = |why: &dyn std::fmt::Display| {
+        format!("failed to join {} namespace: {why}", kind.to_ascii_uppercase())
+    };
+    let handle = inner.containers.find(id).map_err(|e| EngineError::InvalidParameter(failed(&e)))?;
     let snapshot = handle.snapshot();
-    match snapshot.state.live() {
-        Some(live) => Ok(NamespaceChoice::Join(PathBuf::from(format!("/proc/{}/ns/{kind}", live.pid)))),
-        None => {
-            Err(EngineError::Conflict(format!("cannot join the namespace of a non running container: {id}")))
-        }
+    let id = &snapshot.record.id;
+    if matches!(snapshot.state, State::Restarting(_)) {
+        let why = format!("Container {id} is restarting, wait until the container is running");
+        return Err(EngineError::Conflict(failed(&why)));
     }
+    let Some(live) = snapshot.state.live() else {
+        return Err(EngineError::Conflict(failed(&format!("container {id} is not running"))));
+    };
+    // A container that has joined another's memory can be joined itself.
+    let shares = |mode: &str| matches!(mode, "shareable" | "host") || mode.starts_with("container:");
+    if kind == "ipc" && !shares(&snapshot.record.host_config.ipc_mode) {
+        let why = "non-shareable IPC (hint: use IpcMode:shareable for the donor container)";
+        return Err(EngineError::InvalidParameter(failed(&format!("container {id}: {why}"))));
+    }
+    Ok(NamespaceChoice::Join(namespace_path(live, kind)))
 }
 
 fn attach(inner: &Inner, steps: &mut Steps, record: &ContainerRecord) -> Result<Endpoint> {

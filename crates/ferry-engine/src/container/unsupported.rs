@@ -34,7 +34,8 @@ pub(crate) fn refuse(h: &HostConfig, platform: Option<&str>) -> Result<()> {
         return Err(EngineError::InvalidParameter(format!("unknown or invalid runtime name: {}", h.runtime)));
     }
     if !matches!(h.isolation.as_str(), "" | "default") {
-        return Err(EngineError::InvalidParameter(format!("invalid isolation '{}' on linux", h.isolation)));
+        let text = format!("invalid isolation ({}): linux only supports 'default'", h.isolation);
+        return Err(EngineError::InvalidParameter(text));
     }
     if let Some(request) = r.device_requests.iter().find(|request| request.driver != "cdi") {
         return Err(EngineError::InvalidParameter(format!(
@@ -53,10 +54,8 @@ pub(crate) fn refuse(h: &HostConfig, platform: Option<&str>) -> Result<()> {
     {
         return Err(EngineError::InvalidParameter(format!("invalid IPC mode: {}", h.ipc_mode)));
     }
-    if h.ipc_mode.starts_with("container:") || h.ipc_mode == "shareable" {
-        return later("sharing an IPC namespace between containers");
-    }
-    if !matches!(h.pid_mode.as_str(), "" | "private" | "host") && !h.pid_mode.starts_with("container:") {
+    let joins = |mode: &str| mode.strip_prefix("container:").is_some_and(|id| !id.is_empty());
+    if !matches!(h.pid_mode.as_str(), "" | "private" | "host") && !joins(&h.pid_mode) {
         return Err(EngineError::InvalidParameter(format!("invalid PID mode: {}", h.pid_mode)));
     }
     if !matches!(h.uts_mode.as_str(), "" | "private" | "host") {

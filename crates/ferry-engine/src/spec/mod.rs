@@ -239,7 +239,17 @@ fn add_cdi_devices(
 pub(crate) fn cgroup_path(record: &ContainerRecord, default_parent: &str) -> String {
     let own = &record.host_config.resources.cgroup_parent;
     let parent = if own.is_empty() { default_parent } else { own };
-    format!("/{}/{}", parent.trim_matches('/'), record.id)
+    // As a path from the root that cannot lead above it, which is what Docker makes of any parent.
+    let mut path: Vec<&str> = Vec::new();
+    for part in parent.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(path.pop()),
+            part => path.push(part),
+        }
+    }
+    path.push(record.id.as_str());
+    format!("/{}", path.join("/"))
 }
 
 /// The process object of the container's init process.

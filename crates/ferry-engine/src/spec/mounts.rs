@@ -104,13 +104,20 @@ fn kernel_mounts(record: &ContainerRecord, namespaces: &Namespaces) -> Vec<Mount
         &["nosuid", "noexec", "nodev", "relatime", read_only],
     ));
     mounts.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
-    match namespaces.ipc {
+    match &namespaces.ipc {
+        // `/proc/PID/ns/ipc`: shared memory is shared, too.
+        NamespaceChoice::Join(ns) => {
+            let process = ns.parent().and_then(|ns| ns.parent()).unwrap_or(ns);
+            let source = process.join("root/dev/shm");
+            let options = ["bind", "nosuid", "noexec", "nodev", "rprivate"];
+            mounts.push(mount("/dev/shm", "bind", &source.to_string_lossy(), &options));
+        }
         NamespaceChoice::Host => mounts.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "rprivate"])),
-        NamespaceChoice::New | NamespaceChoice::Join(_) if host_config.ipc_mode != "none" => {
+        NamespaceChoice::New if host_config.ipc_mode != "none" => {
             let options = ["nosuid", "noexec", "nodev", "mode=1777", shm_size.as_str()];
             mounts.push(mount("/dev/shm", "tmpfs", "shm", &options));
         }
-        NamespaceChoice::New | NamespaceChoice::Join(_) => {}
+        NamespaceChoice::New => {}
     }
     mounts
 }

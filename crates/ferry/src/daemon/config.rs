@@ -41,6 +41,7 @@ pub struct FileConfig {
     log_opts: BTreeMap<String, String>,
     labels: Vec<String>,
     init: Option<bool>,
+    default_ipc_mode: Option<String>,
     init_path: Option<PathBuf>,
     /// How ferry always works; `false` is refused.
     live_restore: Option<bool>,
@@ -94,7 +95,8 @@ pub fn merge(mut args: DaemonArgs, file: FileConfig) -> anyhow::Result<Settings>
         tlscert,
         tlskey,
         cgroup_parent,
-        init_path
+        init_path,
+        default_ipc_mode
     );
     list!(hosts, dns, dns_search, dns_opts, insecure_registries, registry_mirrors, labels);
     args.init |= file.init.unwrap_or(false);
@@ -182,9 +184,18 @@ fn engine(args: DaemonArgs, log_opts: BTreeMap<String, String>) -> anyhow::Resul
         log_driver: "json-file".to_owned(),
         log_opts,
         labels: args.labels,
+        default_ipc_mode: ipc_mode(args.default_ipc_mode)?,
         init: args.init,
         init_path: args.init_path.map(absolute).transpose()?,
     })
+}
+
+fn ipc_mode(mode: Option<String>) -> anyhow::Result<String> {
+    match mode.as_deref() {
+        None | Some("private") => Ok("private".to_owned()),
+        Some("shareable") => Ok("shareable".to_owned()),
+        Some(other) => bail!("IPC is not supported for mode {other:?}: want private or shareable"),
+    }
 }
 
 fn parse_bip(text: &str) -> anyhow::Result<(Ipv4Addr, u8)> {

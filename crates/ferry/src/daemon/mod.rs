@@ -107,6 +107,9 @@ pub struct DaemonArgs {
     /// Label shown by info
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
+    /// How containers get their IPC namespace: private or shareable
+    #[arg(long, value_name = "MODE")]
+    default_ipc_mode: Option<String>,
     /// Run an init in containers that forwards signals and reaps processes
     #[arg(long)]
     init: bool,
