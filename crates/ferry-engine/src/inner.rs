@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use ferry_image::ImageStore;
@@ -59,6 +60,8 @@ impl Inner {
 #[derive(Default)]
 pub(crate) struct Index {
     tables: RwLock<Tables>,
+    /// Whether any container ever linked to another: almost none does.
+    linked: AtomicBool,
 }
 
 #[derive(Default)]
@@ -95,6 +98,9 @@ impl Index {
     }
 
     pub fn insert(&self, id: ContainerId, handle: Arc<ContainerHandle>) {
+        if !handle.snapshot().record.links.is_empty() {
+            self.linked.store(true, Ordering::Relaxed);
+        }
         self.write().by_id.insert(id, handle);
     }
 
@@ -103,6 +109,11 @@ impl Index {
         let mut tables = self.write();
         tables.by_id.remove(id);
         tables.names.retain(|_, owner| owner != id);
+    }
+
+    /// Whether containers may link to others.
+    pub fn has_links(&self) -> bool {
+        self.linked.load(Ordering::Relaxed)
     }
 
     /// Every container, in no order.
@@ -126,6 +137,13 @@ impl Index {
             && let Some(id) = tables.names.get(&name)
         {
             return tables.by_id.get(id).cloned().ok_or_else(missing);
+        }
+        if let Some((parent, alias)) = wanted.trim_start_matches('/').split_once('/') {
+            // The name it has for another container.
+            let parent = parent.parse::<ContainerName>().ok().and_then(|name| tables.names.get(&name));
+            let parent = parent.and_then(|id| tables.by_id.get(id)).ok_or_else(missing)?.snapshot();
+            let link = parent.record.links.iter().find(|l| l.alias == alias).ok_or_else(missing)?;
+            return tables.by_id.get(&link.target).cloned().ok_or_else(missing);
         }
         let is_prefix = !wanted.is_empty() && wanted.bytes().all(|b| b.is_ascii_hexdigit());
         if !is_prefix {

@@ -13,6 +13,7 @@ mod init;
 mod input;
 mod isolation;
 mod lifecycle;
+mod links;
 mod load;
 mod oci;
 mod ports;
@@ -78,6 +79,7 @@ pub fn all() -> Vec<Case> {
         exec::cases(),
         images::cases(),
         copy::cases(),
+        links::cases(),
         load::cases(),
         pull::cases(),
         ports::cases(),

@@ -13,6 +13,7 @@ use ferry_types::{ContainerId, ContainerName};
 
 use super::fill_volume;
 use super::health;
+use super::links;
 use super::mount_spec::{MountRequest, MountSource, bind_point, parse_bind, parse_mount, volume_point};
 use super::network_mode;
 use super::network_mode::NetworkMode;
@@ -76,13 +77,15 @@ fn create_record(
     let image = inner.images.get(&image_id)?;
     health::validate(&config).map_err(invalid)?;
     merge_image_config(&mut config, &image);
-    let host_config = normalize_host_config(host_config, inner, &mut warnings)?;
+    let mut host_config = normalize_host_config(host_config, inner, &mut warnings)?;
     let mode = NetworkMode::parse(&host_config.network_mode);
     validate(inner, &mut config, &host_config, &networking, &mode, &mut warnings)?;
     let args: Vec<String> = config.entrypoint.iter().chain(config.cmd.iter()).cloned().collect();
     if args.is_empty() {
         return Err(invalid("no command specified"));
     }
+    let links = links::of_request(inner, &host_config, &mut warnings)?;
+    host_config.links = ferry_api::List::default();
     let requests = mount_requests(&config, &host_config)?;
 
     let id = ContainerId::random();
@@ -101,6 +104,7 @@ fn create_record(
         networking,
         image_id,
         args,
+        links,
         &requests,
     );
     match result {
@@ -127,6 +131,7 @@ fn create_on_disk(
     networking: NetworkingConfig,
     image_id: ferry_types::Digest,
     args: Vec<String>,
+    links: Vec<links::Link>,
     requests: &[MountRequest],
 ) -> std::result::Result<ContainerRecord, (EngineError, Option<ContainerName>)> {
     let name = match name {
@@ -172,6 +177,8 @@ fn create_on_disk(
             restart_count: 0,
             stopped_by_user: false,
             health: None,
+            links,
+            link_env: Vec::new(),
         };
         record.save(&dir.record())?;
         Ok(record)

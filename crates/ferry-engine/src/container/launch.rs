@@ -15,7 +15,7 @@ use super::network_mode::{self, NetworkMode};
 use super::owner::unexpected;
 use super::record::ContainerRecord;
 use super::state::{Live, State};
-use super::{extra_hosts, net_files};
+use super::{extra_hosts, links, net_files};
 use crate::error::{EngineError, Result};
 use crate::inner::Inner;
 use crate::logging;
@@ -133,6 +133,7 @@ fn prepare(inner: &Inner, steps: &mut Steps, mut record: ContainerRecord) -> Res
     let mode = NetworkMode::parse(&record.host_config.network_mode);
     let namespaces = namespaces(inner, &record, &mode)?;
     check_binds(&record)?;
+    let links = links::resolve(inner, &record)?;
     make_bundle(steps, &bundle)?;
     remove_stale(&dir.exit_record())?;
     let endpoint = match mode {
@@ -141,7 +142,8 @@ fn prepare(inner: &Inner, steps: &mut Steps, mut record: ContainerRecord) -> Res
         NetworkMode::Bridge | NetworkMode::Host | NetworkMode::None | NetworkMode::Container(_) => None,
     };
     record.endpoint = endpoint.as_ref().map(|e| e.record.clone());
-    let generated = write_net_files(inner, &dir, &record, &mode)?;
+    record.link_env = links.iter().flat_map(|l| l.env.iter().cloned()).collect();
+    let generated = write_net_files(inner, &dir, &record, &mode, &links)?;
     let init = match wants_init(&record, inner.config.init) {
         true => Some(inner.init_program.prepare(&inner.shims)?),
         false => None,
@@ -333,6 +335,7 @@ fn write_net_files(
     dir: &ContainerDir,
     record: &ContainerRecord,
     mode: &NetworkMode,
+    links: &[links::Resolved],
 ) -> Result<Vec<(PathBuf, &'static str)>> {
     let h = &record.host_config;
     let own: Vec<IpAddr> = record.endpoint.iter().map(|e| IpAddr::V4(e.ipv4)).collect();
@@ -351,7 +354,8 @@ fn write_net_files(
             (hosts, fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
         }
         NetworkMode::Bridge | NetworkMode::None | NetworkMode::Other(_) => {
-            let extra = extra_hosts::resolve(&h.extra_hosts, &gateway);
+            let mut extra = extra_hosts::resolve(&h.extra_hosts, &gateway);
+            extra.extend(links.iter().map(|l| (l.names.clone(), l.address.to_string())));
             let hosts = net_files::hosts(&own, &record.config.hostname, &record.config.domainname, &extra);
             let pick = |own: &ferry_api::List<String>, default: &[String]| {
                 if own.is_empty() { default.to_vec() } else { own.to_vec() }

@@ -9,6 +9,7 @@ pub(crate) mod files;
 pub(crate) mod fill_volume;
 pub(crate) mod health;
 pub(crate) mod launch;
+pub(crate) mod links;
 pub(crate) mod list;
 pub(crate) mod logs;
 mod monitor;

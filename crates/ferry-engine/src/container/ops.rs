@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::owner::{ContainerHandle, OwnerRequest, SignalIntent};
 use super::state::{Snapshot, State};
-use super::{create, view};
+use super::{create, links, view};
 use crate::Engine;
 use crate::api::{RemoveContainer, WaitCondition};
 use crate::error::{EngineError, Result};
@@ -179,9 +179,7 @@ impl Engine {
     /// Removes a container.
     pub async fn container_remove(&self, id: &str, o: RemoveContainer) -> Result<()> {
         if o.link {
-            return Err(EngineError::NotSupported(
-                "removing a link is not supported by ferry: it has no links".to_owned(),
-            ));
+            return links::remove(&self.inner, id).await;
         }
         let handle = self.inner.containers.find(id)?;
         for _ in 0..REMOVE_ATTEMPTS {

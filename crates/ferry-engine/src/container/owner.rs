@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::launch;
+use super::links;
 use super::monitor::{Ending, Monitor};
 use super::record::{ContainerRecord, ExitInfo, Lifecycle};
 use super::restart::{Backoff, RestartPolicy};
@@ -346,6 +347,7 @@ impl Owner {
                     s.state = State::Running(started.live);
                 });
                 self.watch_health();
+                links::tell_linked(&self.inner, &self.current().record.id);
                 self.event(EventKind::Start, &[]);
                 Ok(())
             }

@@ -8,6 +8,7 @@ use ferry_types::{ContainerId, ContainerName, Digest};
 use serde::{Deserialize, Serialize};
 
 use super::health::Health;
+use super::links::Link;
 use crate::error::{EngineError, Result};
 
 /// The layout of the record file. Raised when an older engine could not read it.
@@ -40,6 +41,12 @@ pub(crate) struct ContainerRecord {
     pub restart_count: u32,
     /// A user stopped it: no policy but a start by a user brings it back.
     pub stopped_by_user: bool,
+    /// Containers it knows by other names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
+    /// What links add to the environment, as of the last start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub link_env: Vec<String>,
     /// What was known of its health when it ended last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,

@@ -12,9 +12,6 @@ pub(crate) fn refuse(h: &HostConfig, platform: Option<&str>) -> Result<()> {
     if let Some(platform) = platform.filter(|p| !p.is_empty()) {
         check_platform(platform)?;
     }
-    if !h.links.is_empty() {
-        return later("--link");
-    }
     if !h.volumes_from.is_empty() {
         return later("--volumes-from");
     }

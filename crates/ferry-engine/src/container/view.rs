@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ferry_api::container::{
-    ContainerInspect, ContainerState, ContainerSummary, GraphDriver, HealthSummary, Port, SummaryHostConfig,
-    SummaryNetworkSettings,
+    ContainerInspect, ContainerState, ContainerSummary, GraphDriver, HealthSummary, HostConfig, Port,
+    SummaryHostConfig, SummaryNetworkSettings,
 };
 use ferry_api::{EndpointSettings, List, Map, NetworkSettings, PortBinding, PortMap, Time};
 use ferry_network::EndpointRecord;
 
 use super::health::{Health, Status};
+use super::links;
 use super::network_mode::NetworkMode;
 use super::record::ContainerRecord;
 use super::state::{Snapshot, State};
@@ -60,13 +61,21 @@ pub(crate) fn inspect(inner: &Inner, snapshot: &Snapshot) -> ContainerInspect {
         driver: "overlay2".to_owned(),
         platform: "linux".to_owned(),
         exec_ids: if execs.is_empty() { List::default() } else { execs.into() },
-        host_config: record.host_config.clone(),
+        host_config: host_config(inner, record),
         graph_driver: Some(GraphDriver { id: String::new(), data: data.into(), name: "overlay2".to_owned() }),
         mounts: record.mounts.clone(),
         config: record.config.clone(),
         network_settings: network_settings(inner, snapshot),
         ..ContainerInspect::default()
     }
+}
+
+fn host_config(inner: &Inner, record: &ContainerRecord) -> HostConfig {
+    let mut host_config = record.host_config.clone();
+    if !record.links.is_empty() {
+        host_config.links = links::shown(inner, record).into();
+    }
+    host_config
 }
 
 fn state(inner: &Inner, snapshot: &Snapshot) -> ContainerState {
@@ -168,7 +177,9 @@ pub(crate) fn summary(inner: &Inner, snapshot: &Snapshot, now: i64) -> Container
     }
     ContainerSummary {
         id: record.id.to_string(),
-        names: vec![format!("/{}", record.name)],
+        names: std::iter::once(format!("/{}", record.name))
+            .chain(links::names_elsewhere(inner, &record.id))
+            .collect(),
         image: image_name(inner, record),
         image_id: record.image_id.to_string(),
         command: command(&record.args),

@@ -346,7 +346,7 @@ fn environment(record: &ContainerRecord, tty: bool, extra: &[String], home: &str
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut env: Vec<String> = Vec::with_capacity(record.config.env.len() + extra.len() + 4);
     let home = format!("HOME={home}");
-    for variable in base.iter().chain(record.config.env.iter()).chain(extra) {
+    for variable in base.iter().chain(&record.link_env).chain(record.config.env.iter()).chain(extra) {
         // A bare name takes nothing from the host here (the client did that) and unsets.
         let name = variable.split('=').next().unwrap_or_default();
         match places.get(name) {
