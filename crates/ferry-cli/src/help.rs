@@ -76,7 +76,9 @@ pub fn group(prog: &str, name: &str) -> String {
     let about = named(about, prog);
     let prefix = format!("{name} ");
     let mut rows: Vec<(String, String)> = Vec::new();
-    for spec in TABLE {
+    // As `docker` it has what Docker has.
+    let hidden = |path: &str| prog == "docker" && path == "system check";
+    for spec in TABLE.iter().filter(|spec| !spec.paths.iter().any(|path| hidden(path))) {
         let own = spec.paths.iter().find_map(|p| p.strip_prefix(prefix.as_str()));
         if let Some(own) = own {
             rows.push((own.to_owned(), summary(spec, prog)));

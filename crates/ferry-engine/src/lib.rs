@@ -8,8 +8,10 @@
 
 pub mod api;
 mod cdi;
+mod check;
 mod config;
 mod container;
+mod database;
 mod error;
 mod events;
 mod exec;
@@ -36,6 +38,7 @@ mod volume;
 mod volume_ops;
 
 pub use cdi::DEFAULT_DIRS as DEFAULT_CDI_DIRS;
+pub use check::CheckOptions;
 pub use config::EngineConfig;
 pub use container::attach::Attachment;
 pub use error::{EngineError, Result};

@@ -69,7 +69,7 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
         move |path: &Path, source: io::Error| EngineError::File { action, path: path.to_owned(), source }
     };
     make_mount_points(&paths.mount_points())?;
-    let database = open_database(&paths)?;
+    let database = crate::database::open(&paths)?;
     let images = Arc::new(ImageStore::open(&paths.images(), Arc::new(database))?);
     let engine_id = engine_id(&paths.data_root().join("engine-id"))?;
     let device = bridge_device(&config, &paths)?;
@@ -130,30 +130,6 @@ fn bridge_device(config: &EngineConfig, paths: &Paths) -> Result<String> {
     let name = if taken { "ferry0" } else { "docker0" };
     fs::write(&path, name).map_err(|source| EngineError::File { action: "write", path, source })?;
     Ok(name.to_owned())
-}
-
-/// Opens the images' metadata, or makes it for a new data root. Layers without metadata would be deleted as garbage under the
-/// containers that use them, so they are no new data root.
-fn open_database(paths: &Paths) -> Result<redb::Database> {
-    let path = paths.database();
-    let damaged = |why: String| {
-        EngineError::System(format!(
-            "the image database {} is {why}; put a copy of it back, or move it and {} away to start without images",
-            path.display(),
-            paths.images().display()
-        ))
-    };
-    let is_empty = fs::metadata(&path).map_or(true, |m| m.len() == 0);
-    let has_layers = fs::read_dir(paths.images().join("layers")).is_ok_and(|mut dir| dir.next().is_some());
-    if is_empty && has_layers {
-        return Err(damaged("missing, but there are layers".to_owned()));
-    }
-    redb::Database::create(&path).map_err(|e| match e {
-        redb::DatabaseError::DatabaseAlreadyOpen => {
-            EngineError::System(format!("the image database {} is in use by another process", path.display()))
-        }
-        e => damaged(format!("unreadable ({e})")),
-    })
 }
 
 /// Makes a directory and what is above it, with this mode whatever the umask says.

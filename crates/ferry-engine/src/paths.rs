@@ -56,6 +56,11 @@ impl Paths {
         self.data.join("mount-points")
     }
 
+    /// What was damaged and set aside.
+    pub fn lost_found(&self) -> PathBuf {
+        self.data.join("lost+found")
+    }
+
     /// All volumes.
     pub fn volumes(&self) -> PathBuf {
         self.data.join("volumes")
@@ -149,6 +154,11 @@ impl ContainerDir {
 pub(crate) struct BundleDir(PathBuf);
 
 impl BundleDir {
+    /// The run directory at a path, whoever it belongs to.
+    pub fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
     pub fn path(&self) -> &Path {
         &self.0
     }

@@ -36,6 +36,11 @@ pub(crate) struct VolumeRecord {
     pub filled: bool,
 }
 
+/// Whether a directory of this name is a volume that is just being made or deleted.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.starts_with([MAKING, REMOVING])
+}
+
 /// All volumes of a data root.
 pub(crate) struct VolumeStore {
     root: PathBuf,
@@ -61,7 +66,8 @@ impl VolumeStore {
             }
             let record = fs::read(entry.path().join("volume.json"))
                 .ok()
-                .and_then(|json| serde_json::from_slice(&json).ok());
+                .and_then(|json| serde_json::from_slice::<VolumeRecord>(&json).ok())
+                .filter(|record| record.name == name);
             let record = record.unwrap_or_else(|| {
                 tracing::warn!(volume = name, "the volume's record is unreadable; its data is kept");
                 VolumeRecord { name: name.clone(), filled: true, ..VolumeRecord::default() }
@@ -133,6 +139,13 @@ impl VolumeStore {
         })?;
         volumes.insert(name.to_owned(), record.clone());
         Ok((record, true))
+    }
+
+    /// Writes a volume's record again from what is known of it.
+    pub fn write_again(&self, name: &str) -> Result<()> {
+        let volumes = self.lock();
+        let record = volumes.get(name).ok_or_else(|| EngineError::NoSuchVolume(name.to_owned()))?;
+        save(&self.root.join(name), record)
     }
 
     /// Notes that a volume is not to be filled from an image any more.

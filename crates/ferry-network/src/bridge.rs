@@ -244,6 +244,11 @@ impl BridgeNetwork {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Interface index of the bridge.
+    pub(crate) fn index(&self) -> u32 {
+        self.device.index
+    }
+
     pub(crate) fn pool(&self) -> &Arc<Pool> {
         self.pool.get_or_init(|| self.stack.maker.add(self.plug(), self.stack.config.pool_size))
     }

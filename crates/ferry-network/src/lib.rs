@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod attach;
+mod audit;
 mod bridge;
 mod config;
 mod device;
@@ -27,6 +28,7 @@ mod tests;
 mod watch;
 mod worker;
 
+pub use audit::Strays;
 pub use bridge::BridgeNetwork;
 pub use config::{BridgeConfig, StackConfig};
 pub use endpoint::{

@@ -231,6 +231,11 @@ impl Pool {
         stock.ready.clear();
     }
 
+    /// Interface indices of the host sides of those that are ready.
+    pub(crate) fn indices(&self) -> Vec<u32> {
+        self.lock().ready.iter().map(|ready| ready.host_index).collect()
+    }
+
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.lock().ready.len()

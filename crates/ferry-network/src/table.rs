@@ -132,6 +132,16 @@ impl Table {
         Ok(present)
     }
 
+    /// The kernel's elements that lead into `subnet`.
+    pub(crate) fn elements_into(
+        &mut self,
+        subnet: Ipv4Net,
+    ) -> Result<HashSet<(&'static str, Element)>, NetlinkError> {
+        let mut present = self.present()?;
+        present.retain(|(_, element)| rules::target(element).is_some_and(|a| subnet.contains(&a)));
+        Ok(present)
+    }
+
     /// Makes the elements that lead into `subnet` exactly `wanted`.
     pub(crate) fn reconcile(
         &mut self,

@@ -103,6 +103,7 @@ async fn dispatch(route: Route, call: Call) -> Reply {
         Route::Auth => Err(not_built("logging in to registries")),
         Route::Events => stream::events(call).await,
         Route::DiskUsage => system::disk_usage(&call).await,
+        Route::Check { repair } => system::check(&call, repair).await,
         Route::Commit => container::commit(call).await,
         Route::ContainerList => container::list(&call),
         Route::ContainerCreate => container::create(call).await,

@@ -13,6 +13,10 @@ pub(crate) enum Route {
     Auth,
     Events,
     DiskUsage,
+    /// Ferry's own: a check without, or with, repair.
+    Check {
+        repair: bool,
+    },
     Commit,
     ContainerList,
     ContainerCreate,
@@ -124,6 +128,11 @@ fn below(method: &Method, area: &str, tail: &str) -> Option<Route> {
         "exec" => exec(method, tail),
         "volumes" => volumes(method, tail),
         "networks" => networks(method, tail),
+        "ferry" => match (method.as_str(), tail) {
+            ("GET", "system/check") => Some(Route::Check { repair: false }),
+            ("POST", "system/check") => Some(Route::Check { repair: true }),
+            _ => None,
+        },
         "system" => (method == Method::GET && tail == "df").then_some(Route::DiskUsage),
         "build" => (method == Method::POST && matches!(tail, "prune" | "cancel"))
             .then_some(Route::Missing("building images")),
@@ -267,6 +276,14 @@ mod tests {
         assert_eq!(route("DELETE", "/images/localhost:5000/a/b:1"), Some(Route::ImageRemove(name())));
         assert_eq!(route("POST", "/v1.44/images/localhost:5000/a/b:1/tag"), Some(Route::ImageTag(name())));
         assert_eq!(route("GET", "/images/get/get"), Some(Route::ImageGet("get".into())));
+    }
+
+    #[test]
+    fn a_check_repairs_only_when_posted() {
+        assert_eq!(route("GET", "/ferry/system/check"), Some(Route::Check { repair: false }));
+        assert_eq!(route("POST", "/v1.51/ferry/system/check"), Some(Route::Check { repair: true }));
+        assert_eq!(route("DELETE", "/ferry/system/check"), None);
+        assert_eq!(route("GET", "/ferry"), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod attach;
 mod cli;
 mod copy;
 mod crash;
+mod damage;
 mod exec;
 mod health;
 mod host;
@@ -85,6 +86,7 @@ pub fn all() -> Vec<Case> {
         ports::cases(),
         input::cases(),
         api::cases(),
+        damage::cases(),
         cli::cases(),
         crash::cases(),
         health::cases(),

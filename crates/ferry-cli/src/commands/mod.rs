@@ -2,6 +2,7 @@
 //! its help text.
 
 mod attach;
+mod check;
 mod commit;
 mod contexts;
 mod cp;
@@ -70,6 +71,7 @@ pub const UNLISTED: &[&str] =
 /// Every command.
 pub const TABLE: &[Spec] = &[
     spec::<attach::Attach>(),
+    spec::<check::Check>(),
     spec::<commit::Commit>(),
     spec::<contexts::Inspect>(),
     spec::<contexts::List>(),

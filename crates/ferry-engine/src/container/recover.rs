@@ -192,7 +192,7 @@ async fn connect(bundle: &BundleDir, execs: &Arc<ExecTable>) -> Option<Adopted> 
 }
 
 /// Whether the process that wrote the pid file is still that process.
-fn shim_lives(bundle: &BundleDir) -> bool {
+pub(crate) fn shim_lives(bundle: &BundleDir) -> bool {
     let Some(shim) =
         fs::read(bundle.pid_file()).ok().and_then(|json| serde_json::from_slice::<ShimPid>(&json).ok())
     else {

@@ -306,7 +306,7 @@ fn moved(to: &Path) -> String {
 }
 
 fn take(aside: &LostFound, path: &Path, reason: &str) -> Result<PathBuf> {
-    Ok(aside.take(path, reason).map_err(io_error("set aside", path))?)
+    aside.take(path, reason).map_err(io_error("set aside", path))
 }
 
 /// What is wrong with a layer's directory; with a diff id, every byte is compared.

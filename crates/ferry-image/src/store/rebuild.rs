@@ -99,7 +99,7 @@ impl ImageStore {
 }
 
 fn take(aside: &LostFound, path: &Path, reason: &str) -> Result<PathBuf> {
-    Ok(aside.take(path, reason).map_err(io_error("set aside", path))?)
+    aside.take(path, reason).map_err(io_error("set aside", path))
 }
 
 /// Whether a layer's directory has all its parts; their contents are not looked at.

@@ -1,6 +1,7 @@
-//! `/_ping`, `/version`, `/info`, `/system/df`.
+//! `/_ping`, `/version`, `/info`, `/system/df`, and ferry's own `/ferry/system/check`.
 
 use ferry_api::convert::{request::knows, response as convert};
+use ferry_engine::CheckOptions;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderValue, PRAGMA};
 use http::{Method, Response};
 
@@ -51,4 +52,10 @@ pub(crate) async fn disk_usage(call: &Call) -> Reply {
         usage.build_cache_usage = usage.build_cache_usage.filter(|_| asked("build-cache"));
     }
     json(&convert::disk_usage(usage, call.version, call.query.bool("verbose")))
+}
+
+/// An extension: everything the engine keeps is compared with what is there; `deep` reads every layer.
+pub(crate) async fn check(call: &Call, repair: bool) -> Reply {
+    let options = CheckOptions { deep: call.query.bool("deep"), repair };
+    json(&call.engine.check(options).await?)
 }
