@@ -260,7 +260,7 @@ fn strays_on_the_host(t: &Ctx) -> Result<()> {
     run("nft", &["add", "element", "ip", &format!("ferry-{bridge}"), "published", &element])?;
     // A name as the engine gives them, which nobody else has.
     let veth = format!("vethf{:06x}", std::process::id() & 0x00ff_ffff);
-    run("ip", &["link", "add", &veth, "type", "veth", "peer", "name", &format!("p{veth}")[..15]])?;
+    run("ip", &["link", "add", &veth, "type", "veth", "peer", "name", &veth.replace("veth", "peer")])?;
     run("ip", &["link", "set", &veth, "master", bridge])?;
     let (report, _) = scene.check(&[])?;
     let areas: Vec<&str> =

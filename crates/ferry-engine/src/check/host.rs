@@ -13,6 +13,22 @@ use ferry_types::ContainerId;
 use super::{Check, Outcome, leave};
 use crate::container::recover::shim_lives;
 
+/// Whether a shim is among a process's ancestors (proc(5), `stat`).
+fn is_supervised(mut pid: i32) -> bool {
+    while pid > 1 {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+        let Some((before, after)) = stat.rsplit_once(')') else { return false };
+        if before.split_once('(').is_some_and(|(_, name)| name == "ferry-shim") {
+            return true;
+        }
+        let Some(parent) = after.split_whitespace().nth(1).and_then(|parent| parent.parse().ok()) else {
+            return false;
+        };
+        pid = parent;
+    }
+    false
+}
+
 /// A container that ends or starts just now leaves nothing behind that is still there after this.
 const MOMENT: Duration = Duration::from_millis(300);
 
@@ -66,7 +82,12 @@ impl Check<'_> {
         for id in strays(self).intersection(&first) {
             let path = self.group_path(id);
             let group = Cgroup::open(&path);
-            let pids = group.as_ref().map_or(0, |group| group.pids().map_or(0, |pids| pids.len()));
+            let pids = group.as_ref().map_or_else(|_| Vec::new(), |group| group.pids().unwrap_or_default());
+            // Another engine's, which has the same parent.
+            if pids.iter().any(|pid| is_supervised(*pid)) {
+                continue;
+            }
+            let pids = pids.len();
             let problem = match pids {
                 0 => "control group of a container that does not exist".to_owned(),
                 n => format!("control group of a container that does not exist, with {n} processes in it"),
