@@ -1,9 +1,12 @@
 //! How an engine is configured. Reading files and flags is the daemon's business; this is the result.
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
+use ferry_api::container::Ulimit;
 use ferry_types::net::Protocol;
+use ipnet::Ipv4Net;
 
 /// Settings of one engine. Two engines on a host must differ in every path, in `bridge` and in `bip`.
 #[derive(Debug, Clone)]
@@ -33,10 +36,6 @@ pub struct EngineConfig {
     pub warm_shims: usize,
     /// Network namespaces kept ready for the next start.
     pub warm_sandboxes: usize,
-    /// Registries reached without TLS, besides loopback addresses.
-    pub insecure_registries: Vec<String>,
-    /// Mirrors asked before Docker Hub.
-    pub registry_mirrors: Vec<String>,
     /// Proxies for registries.
     pub proxy: ferry_registry_client::ProxyOptions,
     /// cgroup all containers' groups are made in, unless `--cgroup-parent` says otherwise.
@@ -44,17 +43,114 @@ pub struct EngineConfig {
     /// The log driver of containers that name none.
     pub log_driver: String,
     /// Its options.
-    pub log_opts: std::collections::BTreeMap<String, String>,
+    pub log_opts: BTreeMap<String, String>,
     /// Directories with descriptions of CDI devices; later ones win. Empty: no such devices.
     pub cdi_spec_dirs: Vec<PathBuf>,
-    /// How containers get their ipc namespace unless they say otherwise: `private` or `shareable`.
-    pub default_ipc_mode: String,
     /// Whether containers get an init unless they say otherwise (`--init`).
     pub init: bool,
     /// The program to use as such, in place of ferry's own.
     pub init_path: Option<PathBuf>,
+    /// Part of the default bridge's subnet that addresses are taken from; all of it when absent.
+    pub ip_range: Option<Ipv4Net>,
+    /// Subnets to choose the default bridge's from; Docker's when empty.
+    pub address_pools: Vec<AddressPool>,
+    /// Whether traffic from the default bridge gets the host's address.
+    pub masquerade: bool,
+    /// Host address of published ports that name none; every address when absent.
+    pub default_host_ip: Option<IpAddr>,
+    /// What `host-gateway` means; the default bridge's address when empty.
+    pub host_gateway: Vec<IpAddr>,
+    /// Resource limits of containers that do not set them.
+    pub default_ulimits: Vec<Ulimit>,
+    /// Whether processes of containers get no new privileges unless asked for.
+    pub no_new_privileges: bool,
+    /// The seccomp profile of containers that name none.
+    pub seccomp: DefaultSeccomp,
+    /// Whether `info` calls this an experimental build.
+    pub experimental: bool,
+    /// What is worth a line in `info`'s warnings.
+    pub warnings: Vec<String>,
+    /// What may change while the engine runs.
+    pub live: LiveSettings,
+}
+
+/// Subnets for networks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressPool {
+    /// The whole.
+    pub base: Ipv4Net,
+    /// Prefix length of one subnet.
+    pub size: u8,
+}
+
+/// A seccomp profile for all containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DefaultSeccomp {
+    /// ferry's own.
+    Builtin,
+    /// None.
+    Unconfined,
+    /// In Docker's format.
+    Profile {
+        /// Where it was read.
+        path: PathBuf,
+        /// Its text.
+        json: String,
+    },
+}
+
+/// Settings that may change while the engine runs, see [`crate::Engine::reload`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveSettings {
+    /// Whether the daemon logs at debug level.
+    pub debug: bool,
     /// Labels shown by `info`.
     pub labels: Vec<String>,
+    /// Registries reached without TLS, besides loopback addresses.
+    pub insecure_registries: Vec<String>,
+    /// Mirrors asked before Docker Hub.
+    pub registry_mirrors: Vec<String>,
+    /// Layers downloaded at once.
+    pub max_concurrent_downloads: usize,
+    /// Layers uploaded at once.
+    pub max_concurrent_uploads: usize,
+    /// Attempts at each download.
+    pub max_download_attempts: u32,
+    /// Seconds that requests in flight may take when the daemon stops.
+    pub shutdown_timeout: i64,
+    /// The OCI runtime of containers that name none; a name for ferry's own.
+    pub default_runtime: String,
+    /// Further names of ferry's own runtime, with the paths given for them.
+    pub runtimes: BTreeMap<String, String>,
+    /// Bytes of `/dev/shm`.
+    pub default_shm_size: i64,
+    /// `private` or `shareable`.
+    pub default_ipc_mode: String,
+    /// `private` or `host`; by the host's control groups when absent.
+    pub default_cgroupns_mode: Option<String>,
+    /// Switches of Docker's daemon.
+    pub features: BTreeMap<String, bool>,
+}
+
+impl Default for LiveSettings {
+    fn default() -> Self {
+        Self {
+            debug: false,
+            labels: Vec::new(),
+            insecure_registries: Vec::new(),
+            registry_mirrors: Vec::new(),
+            max_concurrent_downloads: 3,
+            max_concurrent_uploads: 5,
+            max_download_attempts: 5,
+            shutdown_timeout: 15,
+            default_runtime: "ferry".to_owned(),
+            runtimes: BTreeMap::new(),
+            default_shm_size: 64 << 20,
+            default_ipc_mode: "private".to_owned(),
+            default_cgroupns_mode: None,
+            features: BTreeMap::new(),
+        }
+    }
 }
 
 /// Port and protocol as the API writes them, `80/tcp`.

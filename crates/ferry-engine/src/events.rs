@@ -133,6 +133,12 @@ impl EventBus {
         self.publish("volume", kind.as_str().to_owned(), name.to_owned(), attributes);
     }
 
+    /// Something happened to the engine itself.
+    pub fn daemon(&self, action: &str, id: &str, name: &str, mut attributes: BTreeMap<String, String>) {
+        attributes.insert("name".to_owned(), name.to_owned());
+        self.publish("daemon", action.to_owned(), id.to_owned(), attributes);
+    }
+
     fn publish(&self, object: &str, action: String, id: String, attributes: BTreeMap<String, String>) {
         let nanos = now_nanos();
         let event = EventMessage {

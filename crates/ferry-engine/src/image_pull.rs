@@ -9,18 +9,19 @@ use tokio::sync::mpsc;
 
 use crate::Engine;
 use crate::api::{ItemStream, PullOptions};
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, LiveSettings};
 use crate::error::{EngineError, Result};
 use crate::events::EventKind;
 use crate::image::parse_platform;
-use crate::pull::{PullEvent, pull};
+use crate::pull::{PullEvent, PullLimits, pull};
 use crate::stream;
 
 /// How the registry client is set up for an engine.
-pub(crate) fn client_options(config: &EngineConfig) -> ClientOptions {
+pub(crate) fn client_options(config: &EngineConfig, live: &LiveSettings) -> ClientOptions {
     ClientOptions {
-        insecure: config.insecure_registries.clone(),
-        mirrors: config.registry_mirrors.clone(),
+        insecure: live.insecure_registries.clone(),
+        mirrors: live.registry_mirrors.clone(),
+        attempts: Some(live.max_download_attempts),
         user_agent: format!("ferry/{} (linux)", crate::VERSION),
         proxy: config.proxy.clone(),
     }
@@ -37,7 +38,11 @@ impl Engine {
         let engine = self.clone();
         let mut task = tokio::spawn(async move {
             let store = Arc::clone(&engine.inner.images);
-            let id = pull(store, &engine.inner.registry, reference.clone(), platform, auth, events).await?;
+            let id = {
+                let limits = PullLimits::of(&engine.inner.live.settings());
+                let client = engine.inner.live.registry();
+                pull(store, &client, reference.clone(), platform, auth, limits, events).await?
+            };
             let name = reference.familiar();
             engine.inner.events.image(EventKind::Pull, &name, &name);
             Ok::<_, EngineError>(id)

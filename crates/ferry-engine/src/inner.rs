@@ -7,7 +7,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use ferry_image::ImageStore;
 use ferry_network::{BridgeNetwork, NetworkStack};
-use ferry_registry_client::RegistryClient;
 use ferry_types::{ContainerId, ContainerName, Digest};
 
 use crate::config::EngineConfig;
@@ -17,6 +16,7 @@ use crate::events::EventBus;
 use crate::exec::ExecTable;
 use crate::init_program::InitProgram;
 use crate::paths::Paths;
+use crate::reload::Live;
 use crate::shim::ShimPool;
 use crate::spec::{HostFacts, SeccompCache};
 use crate::volume::VolumeStore;
@@ -27,7 +27,8 @@ pub(crate) struct Inner {
     pub paths: Paths,
     pub host: HostFacts,
     pub images: Arc<ImageStore>,
-    pub registry: RegistryClient,
+    /// What may change while the engine runs.
+    pub live: Live,
     /// Keeps the nft table and the sandbox pool alive.
     pub _network: NetworkStack,
     pub bridge: Arc<BridgeNetwork>,

@@ -26,6 +26,7 @@ mod open;
 mod paths;
 pub mod pull;
 mod readiness;
+mod reload;
 mod rootfs;
 mod shim;
 mod signal;
@@ -39,11 +40,13 @@ mod volume_ops;
 
 pub use cdi::DEFAULT_DIRS as DEFAULT_CDI_DIRS;
 pub use check::CheckOptions;
-pub use config::EngineConfig;
+pub use config::{AddressPool, DefaultSeccomp, EngineConfig, LiveSettings};
 pub use container::attach::Attachment;
 pub use error::{EngineError, Result};
 pub use exec::ExecAttachment;
 pub use ferry_registry_client::ProxyOptions;
+pub use logging::check_log_defaults;
+pub use spec::check_seccomp_profile;
 pub use system::VERSION;
 
 use std::sync::Arc;

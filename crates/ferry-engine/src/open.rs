@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use ferry_image::ImageStore;
 use ferry_network::{BridgeConfig, BridgeNetwork, NetworkStack, StackConfig};
-use ferry_registry_client::RegistryClient;
 use ferry_types::ContainerId;
 use ipnet::Ipv4Net;
 
@@ -81,7 +80,18 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
         .map(|(address, prefix)| Ipv4Net::new(address, prefix))
         .transpose()
         .map_err(|e| EngineError::InvalidParameter(format!("bip: {e}")))?;
-    let bridge = BridgeConfig { bip, mtu: config.mtu, icc: config.icc, ..BridgeConfig::new(&device) };
+    let mut bridge = BridgeConfig {
+        bip,
+        mtu: config.mtu,
+        icc: config.icc,
+        ip_range: config.ip_range,
+        masquerade: config.masquerade,
+        default_host_ip: config.default_host_ip,
+        ..BridgeConfig::new(&device)
+    };
+    if !config.address_pools.is_empty() {
+        bridge.pools = subnets(&config.address_pools);
+    }
     let bridge = Arc::new(BridgeNetwork::open(&network, bridge)?);
     let log_path = config.exec_root.join("shim.log");
     let log =
@@ -90,11 +100,10 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
         .map_err(|e| file("load")(&config.shim_path, e))?;
     let init_program = InitProgram::new(paths.init_program(), config.init_path.clone());
     let volumes = VolumeStore::open(paths.volumes())?;
-    let registry = RegistryClient::new(crate::image_pull::client_options(&config));
     Ok(Inner {
-        host: HostFacts::read(),
+        host: HostFacts::read(&config),
         images,
-        registry,
+        live: crate::reload::Live::new(&config),
         _network: network,
         bridge,
         shims,
@@ -110,6 +119,11 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
         paths,
         config,
     })
+}
+
+/// The subnets of pools, the first thousand: nobody has more networks.
+fn subnets(pools: &[crate::AddressPool]) -> Vec<Ipv4Net> {
+    pools.iter().filter_map(|pool| pool.base.subnets(pool.size).ok()).flatten().take(1000).collect()
 }
 
 /// The default bridge's interface name. A name chosen by ferry is remembered, so that the engine finds its own bridge again and

@@ -20,14 +20,38 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinError;
 
-/// Layers downloaded at once, as Docker's default.
-const PARALLEL: usize = 3;
+use crate::config::LiveSettings;
+
 /// Chunks between network and ingest.
 const QUEUE: usize = 64;
 /// Time between two progress messages of one layer.
 const PROGRESS: Duration = Duration::from_millis(100);
-/// Times that a broken download is taken up again.
-const RESUMES: u32 = 5;
+
+/// How hard a pull may try.
+#[derive(Debug, Clone, Copy)]
+pub struct PullLimits {
+    /// Layers downloaded at once.
+    pub parallel: usize,
+    /// Times that a broken download is taken up again.
+    pub resumes: u32,
+}
+
+impl Default for PullLimits {
+    /// Docker's.
+    fn default() -> Self {
+        Self { parallel: 3, resumes: 5 }
+    }
+}
+
+impl PullLimits {
+    /// As the settings say.
+    pub(crate) fn of(settings: &LiveSettings) -> Self {
+        Self {
+            parallel: settings.max_concurrent_downloads.max(1),
+            resumes: settings.max_download_attempts.max(1),
+        }
+    }
+}
 
 /// Why a pull failed.
 #[derive(Debug, thiserror::Error)]
@@ -191,10 +215,11 @@ pub async fn pull(
     reference: ImageRef,
     platform: Option<Platform>,
     auth: Auth,
+    limits: PullLimits,
     progress: mpsc::Sender<PullEvent>,
 ) -> Result<ImageId, PullError> {
     let reference = reference.tag_default();
-    let pull = Pull { store, client, reference, auth, progress };
+    let pull = Pull { store, client, reference, auth, limits, progress };
     pull.run(platform).await
 }
 
@@ -203,6 +228,7 @@ struct Pull<'a> {
     client: &'a RegistryClient,
     reference: ImageRef,
     auth: Auth,
+    limits: PullLimits,
     progress: mpsc::Sender<PullEvent>,
 }
 
@@ -299,7 +325,7 @@ impl Pull<'_> {
             let state = if i < stored { LayerState::AlreadyExists } else { LayerState::PullingFsLayer };
             self.report_layer(layer, state).await;
         }
-        for layer in layers.iter().skip(stored + PARALLEL) {
+        for layer in layers.iter().skip(stored + self.limits.parallel) {
             self.report_layer(layer, LayerState::Waiting).await;
         }
     }
@@ -314,7 +340,7 @@ impl Pull<'_> {
         let jobs: Vec<_> =
             layers.iter().zip(diff_ids).map(|(layer, diff_id)| self.layer(layer, diff_id).boxed()).collect();
         let staged: Vec<StagedLayer> =
-            futures_util::stream::iter(jobs).buffered(PARALLEL).try_collect().await?;
+            futures_util::stream::iter(jobs).buffered(self.limits.parallel).try_collect().await?;
         Ok(staged.into_iter().map(LayerSource::Staged).collect())
     }
 
@@ -381,8 +407,10 @@ impl Pull<'_> {
             }
             resumes += 1;
             match broken {
-                Some(error) if resumes > RESUMES || !error.is_transient() => return Err(error.into()),
-                None if resumes > RESUMES => {
+                Some(error) if resumes > self.limits.resumes || !error.is_transient() => {
+                    return Err(error.into());
+                }
+                None if resumes > self.limits.resumes => {
                     let digest = layer.digest.clone();
                     return Err(PullError::Length { digest, expected: total, actual: received });
                 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ferry_api::events::EventMessage;
 use ferry_api::system::{
-    Commit, ComponentVersion, DeviceInfo, DiskUsage, PlatformName, PluginsInfo, RegistryConfig, RuntimeInfo,
-    SystemInfo, UsageOf, VersionResponse,
+    AddressPool, Commit, ComponentVersion, DeviceInfo, DiskUsage, IndexInfo, PlatformName, PluginsInfo,
+    RegistryConfig, RuntimeInfo, SystemInfo, UsageOf, VersionResponse,
 };
 use ferry_api::volume::VolumeUsage;
 use ferry_api::{List, Time};
@@ -64,6 +64,7 @@ impl Engine {
     /// `GET /info`.
     pub fn info(&self) -> SystemInfo {
         let inner = &self.inner;
+        let live = inner.live.settings();
         let snapshots: Vec<_> = inner.containers.all().iter().map(|h| h.snapshot()).collect();
         let count = |test: &dyn Fn(&State) -> bool| {
             i64::try_from(snapshots.iter().filter(|s| test(&s.state)).count()).unwrap_or(i64::MAX)
@@ -117,22 +118,33 @@ impl Engine {
             architecture: std::env::consts::ARCH.to_owned(),
             index_server_address: "https://index.docker.io/v1/".to_owned(),
             registry_config: RegistryConfig {
-                insecure_registry_cidrs: names(&["::1/128", "127.0.0.0/8"]),
-                mirrors: inner.config.registry_mirrors.clone().into(),
-                ..RegistryConfig::default()
+                insecure_registry_cidrs: insecure_networks(&live),
+                mirrors: live.registry_mirrors.clone().into(),
+                index_configs: index_configs(&live),
             },
             ncpu: i64::try_from(inner.host.cpus).unwrap_or(1),
             mem_total: i64::try_from(inner.host.memory).unwrap_or(i64::MAX),
             docker_root_dir: inner.paths.data_root().to_string_lossy().into_owned(),
             name: inner.host.hostname.clone(),
-            labels: inner.config.labels.clone().into(),
+            labels: live.labels.clone().into(),
             server_version: VERSION.to_owned(),
-            runtimes: [(
-                "ferry".to_owned(),
-                RuntimeInfo { path: "ferry-shim".to_owned(), ..RuntimeInfo::default() },
-            )]
-            .into_iter()
-            .collect(),
+            runtimes: std::iter::once("ferry")
+                .chain(live.runtimes.keys().map(String::as_str))
+                .map(|name| {
+                    (name.to_owned(), RuntimeInfo { path: "ferry-shim".to_owned(), ..RuntimeInfo::default() })
+                })
+                .collect(),
+            debug: live.debug,
+            experimental_build: inner.config.experimental,
+            http_proxy: inner.config.proxy.http.as_deref().map(mask_credentials).unwrap_or_default(),
+            https_proxy: inner.config.proxy.https.as_deref().map(mask_credentials).unwrap_or_default(),
+            no_proxy: inner.config.proxy.no_proxy.clone().unwrap_or_default(),
+            default_address_pools: inner
+                .config
+                .address_pools
+                .iter()
+                .map(|pool| AddressPool { base: pool.base.to_string(), size: i64::from(pool.size) })
+                .collect(),
             cdi_spec_dirs: inner
                 .config
                 .cdi_spec_dirs
@@ -143,7 +155,7 @@ impl Engine {
                 .names()
                 .map(|id| DeviceInfo { source: "cdi".to_owned(), id: id.to_owned() })
                 .collect(),
-            default_runtime: "ferry".to_owned(),
+            default_runtime: live.default_runtime.clone(),
             live_restore_enabled: true,
             init_binary: inner.init_program.name(),
             init_commit: Commit { id: VERSION.to_owned(), ..Commit::default() },
@@ -152,13 +164,21 @@ impl Engine {
                 local_node_state: "inactive".to_owned(),
                 ..Default::default()
             },
-            warnings: List::default(),
+            warnings: inner.config.warnings.clone().into(),
             ..SystemInfo::default()
         }
     }
 
     fn security_options(&self) -> List<String> {
-        let mut options = vec!["name=seccomp,profile=builtin".to_owned()];
+        let profile = match &self.inner.config.seccomp {
+            crate::DefaultSeccomp::Builtin => "builtin".to_owned(),
+            crate::DefaultSeccomp::Unconfined => "unconfined".to_owned(),
+            crate::DefaultSeccomp::Profile { path, .. } => path.to_string_lossy().into_owned(),
+        };
+        let mut options = vec![format!("name=seccomp,profile={profile}")];
+        if self.inner.config.no_new_privileges {
+            options.push("name=no-new-privileges".to_owned());
+        }
         if self.inner.host.cgroup_v2 {
             options.push("name=cgroupns".to_owned());
         }
@@ -322,6 +342,37 @@ fn event_matches(filters: &ferry_api::Filters, event: &EventMessage) -> bool {
             None => attributes.contains_key(v),
         })
         && any("daemon", &|_| event.kind == "daemon")
+}
+
+/// Networks whose registries may be reached without TLS.
+fn insecure_networks(live: &crate::LiveSettings) -> List<String> {
+    let given = live.insecure_registries.iter().filter(|r| r.contains('/')).cloned();
+    ["::1/128", "127.0.0.0/8"].iter().map(|n| (*n).to_owned()).chain(given).collect()
+}
+
+/// Docker Hub, and the registries that may be reached without TLS.
+fn index_configs(live: &crate::LiveSettings) -> ferry_api::Map<IndexInfo> {
+    let hub = IndexInfo {
+        name: "docker.io".to_owned(),
+        mirrors: live.registry_mirrors.clone().into(),
+        secure: true,
+        official: true,
+    };
+    let insecure = live.insecure_registries.iter().filter(|r| !r.contains('/')).map(|name| IndexInfo {
+        name: name.clone(),
+        mirrors: List::empty(),
+        secure: false,
+        official: false,
+    });
+    std::iter::once(hub).chain(insecure).map(|index| (index.name.clone(), index)).collect()
+}
+
+/// A proxy's URL without the name and password in it.
+fn mask_credentials(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => format!("{}xxxxx:xxxxx{}", &url[..scheme + 3], &url[at..]),
+        _ => url.to_owned(),
+    }
 }
 
 /// A value of os-release(5).

@@ -192,7 +192,16 @@ fn image() -> (ImageId, HashMap<String, Vec<u8>>) {
 async fn run(bench: &Bench, server: &Server) -> (Result<ImageId, PullError>, Vec<PullEvent>) {
     let client = RegistryClient::new(ClientOptions { user_agent: "test".to_owned(), ..Default::default() });
     let (sender, mut receiver) = mpsc::channel(1000);
-    let result = pull(bench.store.clone(), &client, server.reference(), None, Auth::Anonymous, sender).await;
+    let result = pull(
+        bench.store.clone(),
+        &client,
+        server.reference(),
+        None,
+        Auth::Anonymous,
+        Default::default(),
+        sender,
+    )
+    .await;
     let mut events = Vec::new();
     while let Ok(event) = receiver.try_recv() {
         events.push(event);

@@ -39,6 +39,8 @@ pub struct ClientOptions {
     pub user_agent: String,
     /// Proxies.
     pub proxy: ProxyOptions,
+    /// Attempts at one request; five when absent.
+    pub attempts: Option<u32>,
 }
 
 /// Proxies, as the usual environment variables give them.
@@ -285,7 +287,11 @@ impl RegistryClient {
         loop {
             let result = self.send_once(endpoint, request).await;
             match result {
-                Err(error) if error.is_transient() && attempt < ATTEMPTS && !fallback(endpoint, &error) => {
+                Err(error)
+                    if error.is_transient()
+                        && attempt < self.options.attempts.unwrap_or(ATTEMPTS)
+                        && !fallback(endpoint, &error) =>
+                {
                     tracing::debug!(%error, attempt, "request is tried again");
                 }
                 other => return other,

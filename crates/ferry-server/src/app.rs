@@ -80,16 +80,17 @@ impl Service for App {
                     HttpError::internal("internal error: the request's handler failed").into_response()
                 }
             };
-            common_headers(response.headers_mut());
+            common_headers(response.headers_mut(), self.engine.is_experimental());
             response
         })
     }
 }
 
 /// Headers Docker puts on every response; clients negotiate the version by them.
-fn common_headers(headers: &mut HeaderMap) {
+fn common_headers(headers: &mut HeaderMap, experimental: bool) {
     headers.insert("api-version", HeaderValue::from_static("1.55"));
-    headers.insert("docker-experimental", HeaderValue::from_static("false"));
+    let experimental = if experimental { "true" } else { "false" };
+    headers.insert("docker-experimental", HeaderValue::from_static(experimental));
     headers.insert("ostype", HeaderValue::from_static("linux"));
     let server = concat!("Ferry/", env!("CARGO_PKG_VERSION"), " (linux)");
     headers.insert(SERVER, HeaderValue::from_static(server));
@@ -216,7 +217,7 @@ mod tests {
     #[test]
     fn the_announced_version_is_the_newest() {
         let mut headers = HeaderMap::new();
-        common_headers(&mut headers);
+        common_headers(&mut headers, false);
         assert_eq!(headers["api-version"], version::MAX.to_string());
     }
 }

@@ -19,13 +19,14 @@ mod transport;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ferry_engine::Engine;
 
 pub use transport::{Bound, ListenAddr, ListenSpec, ServeError, TlsFiles};
 
-/// Serves the API on all listeners until `shutdown` completes; then stops accepting, lets short
-/// requests finish, ends streams, and removes the unix sockets it made.
+/// Serves the API on all listeners until `shutdown` completes; then stops accepting, ends streams, lets other
+/// requests take as long as `shutdown` says, and removes the unix sockets it made.
 ///
 /// Tells systemd when it is ready (sd_notify(3)) once every listener is open.
 ///
@@ -34,13 +35,13 @@ pub use transport::{Bound, ListenAddr, ListenSpec, ServeError, TlsFiles};
 pub async fn serve(
     engine: Engine,
     listeners: Vec<ListenSpec>,
-    shutdown: impl Future<Output = ()> + Send,
+    shutdown: impl Future<Output = Duration> + Send,
 ) -> Result<(), ServeError> {
     serve_bound(engine, Bound::open(listeners).await?, shutdown).await;
     Ok(())
 }
 
 /// [`serve`] on listeners opened before, e.g. before the engine was started.
-pub async fn serve_bound(engine: Engine, bound: Bound, shutdown: impl Future<Output = ()> + Send) {
+pub async fn serve_bound(engine: Engine, bound: Bound, shutdown: impl Future<Output = Duration> + Send) {
     bound.serve(|stop| Arc::new(app::App::new(engine, stop)), shutdown).await;
 }

@@ -29,17 +29,24 @@ fn config(root: &Path) -> EngineConfig {
         shim_path: "/proc/self/exe".into(),
         warm_shims: 0,
         warm_sandboxes: 0,
-        insecure_registries: Vec::new(),
         cdi_spec_dirs: Vec::new(),
-        registry_mirrors: Vec::new(),
         proxy: Default::default(),
         cgroup_parent: "ferry-server-test".to_owned(),
         log_driver: "json-file".to_owned(),
         log_opts: Default::default(),
-        labels: Vec::new(),
-        default_ipc_mode: "private".to_owned(),
         init: false,
         init_path: None,
+        ip_range: None,
+        address_pools: Vec::new(),
+        masquerade: true,
+        default_host_ip: None,
+        host_gateway: Vec::new(),
+        default_ulimits: Vec::new(),
+        no_new_privileges: false,
+        seccomp: ferry_engine::DefaultSeccomp::Builtin,
+        experimental: false,
+        warnings: Vec::new(),
+        live: Default::default(),
     }
 }
 
@@ -101,7 +108,10 @@ fn the_api_of_an_empty_engine() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let listen = ListenSpec::parse(&format!("unix://{}", socket.display())).unwrap();
     let engine = runtime.block_on(Engine::open(config(dir.path()))).unwrap();
-    let server = runtime.spawn(ferry_server::serve(engine, vec![listen], async { drop(stopped.await) }));
+    let server = runtime.spawn(ferry_server::serve(engine, vec![listen], async {
+        drop(stopped.await);
+        Duration::from_secs(5)
+    }));
     while !socket.exists() {
         std::thread::sleep(Duration::from_millis(5));
     }

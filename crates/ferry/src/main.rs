@@ -16,11 +16,11 @@ fn main() -> ExitCode {
     let program = args.next().unwrap_or_default();
     let name = Path::new(&program).file_name().unwrap_or_default();
     if name == "dockerd" || name == "ferryd" {
-        return daemon::run(args);
+        return daemon::run(args, name == "dockerd");
     }
     let mut rest = args;
     match rest.next() {
-        Some(first) if first == "daemon" => daemon::run(rest),
+        Some(first) if first == "daemon" => daemon::run(rest, false),
         Some(first) if first == "oci" => oci::run(std::iter::once(program).chain(rest)),
         _ => ferry_cli::main(std::env::args_os()),
     }

@@ -69,7 +69,7 @@ fn create_record(
         .filter(|n| !n.is_empty())
         .map(|n| n.parse().map_err(|e: ferry_types::NameError| invalid(e.to_string())))
         .transpose()?;
-    unsupported::refuse(&host_config, platform)?;
+    unsupported::refuse(&host_config, platform, &inner.live.settings())?;
     if config.image.is_empty() {
         return Err(invalid("no image specified"));
     }
@@ -256,6 +256,7 @@ fn merge_image_config(config: &mut ContainerConfig, image: &Image) {
 
 /// Fills defaults as `inspect` shows them.
 fn normalize_host_config(mut h: HostConfig, inner: &Inner, warnings: &mut Vec<String>) -> Result<HostConfig> {
+    let live = inner.live.settings();
     if matches!(h.network_mode.as_str(), "" | "default") {
         h.network_mode = "bridge".to_owned();
     }
@@ -280,19 +281,20 @@ fn normalize_host_config(mut h: HostConfig, inner: &Inner, warnings: &mut Vec<St
         h.restart_policy.name = "no".to_owned();
     }
     if h.shm_size == 0 {
-        h.shm_size = 64 << 20;
+        h.shm_size = live.default_shm_size;
     }
     if h.shm_size < 0 {
         return Err(invalid("SHM size can not be less than 0"));
     }
     if h.ipc_mode.is_empty() {
-        h.ipc_mode.clone_from(&inner.config.default_ipc_mode);
+        h.ipc_mode.clone_from(&live.default_ipc_mode);
     }
     if h.cgroupns_mode.is_empty() {
-        h.cgroupns_mode = if inner.host.cgroup_v2 { "private" } else { "host" }.to_owned();
+        let usual = if inner.host.cgroup_v2 { "private" } else { "host" };
+        h.cgroupns_mode = live.default_cgroupns_mode.clone().unwrap_or_else(|| usual.to_owned());
     }
     if h.runtime.is_empty() {
-        h.runtime = "ferry".to_owned();
+        h.runtime.clone_from(&live.default_runtime);
     }
     logging::inherit(&mut h.log_config, &inner.config.log_driver, &inner.config.log_opts);
     if h.log_config.config.is_null() {

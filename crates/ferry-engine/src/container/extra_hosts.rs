@@ -23,9 +23,15 @@ pub(crate) fn parse(entry: &str) -> Result<(String, String), String> {
 }
 
 /// All entries with `host-gateway` replaced.
-pub(crate) fn resolve(entries: &[String], gateway: &str) -> Vec<(String, String)> {
-    let parsed = entries.iter().filter_map(|e| parse(e).ok());
-    parsed.map(|(n, a)| if a == HOST_GATEWAY { (n, gateway.to_owned()) } else { (n, a) }).collect()
+pub(crate) fn resolve(entries: &[String], gateways: &[String]) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    for (name, address) in entries.iter().filter_map(|e| parse(e).ok()) {
+        match address == HOST_GATEWAY {
+            true => out.extend(gateways.iter().map(|gateway| (name.clone(), gateway.clone()))),
+            false => out.push((name, address)),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -39,7 +45,7 @@ mod tests {
         assert_eq!(parse("db=[::1]"), Ok(("db".into(), "::1".into())));
         assert!(parse("db").is_err() && parse(":1.2.3.4").is_err() && parse("db:x").is_err());
         assert_eq!(
-            resolve(&["h:host-gateway".into()], "172.17.0.1"),
+            resolve(&["h:host-gateway".into()], &["172.17.0.1".into()]),
             [("h".to_owned(), "172.17.0.1".to_owned())]
         );
     }

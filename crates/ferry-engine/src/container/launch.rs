@@ -339,7 +339,10 @@ fn write_net_files(
 ) -> Result<Vec<(PathBuf, &'static str)>> {
     let h = &record.host_config;
     let own: Vec<IpAddr> = record.endpoint.iter().map(|e| IpAddr::V4(e.ipv4)).collect();
-    let gateway = inner.bridge.gateway().to_string();
+    let gateways: Vec<String> = match inner.config.host_gateway.is_empty() {
+        true => vec![inner.bridge.gateway().to_string()],
+        false => inner.config.host_gateway.iter().map(ToString::to_string).collect(),
+    };
     let (hosts, resolv) = match mode {
         NetworkMode::Container(id) => {
             // The files of the container whose network it is, as they are.
@@ -348,13 +351,13 @@ fn write_net_files(
         }
         NetworkMode::Host => {
             let mut hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
-            for (name, address) in extra_hosts::resolve(&h.extra_hosts, &gateway) {
+            for (name, address) in extra_hosts::resolve(&h.extra_hosts, &gateways) {
                 hosts.push_str(&format!("{address}\t{name}\n"));
             }
             (hosts, fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
         }
         NetworkMode::Bridge | NetworkMode::None | NetworkMode::Other(_) => {
-            let mut extra = extra_hosts::resolve(&h.extra_hosts, &gateway);
+            let mut extra = extra_hosts::resolve(&h.extra_hosts, &gateways);
             extra.extend(links.iter().map(|l| (l.names.clone(), l.address.to_string())));
             let hosts = net_files::hosts(&own, &record.config.hostname, &record.config.domainname, &extra);
             let pick = |own: &ferry_api::List<String>, default: &[String]| {

@@ -3,10 +3,11 @@
 
 use ferry_api::container::HostConfig;
 
+use crate::config::LiveSettings;
 use crate::error::{EngineError, Result};
 
 /// Refuses a create that asks for something missing.
-pub(crate) fn refuse(h: &HostConfig, platform: Option<&str>) -> Result<()> {
+pub(crate) fn refuse(h: &HostConfig, platform: Option<&str>, live: &LiveSettings) -> Result<()> {
     let later = |what: &str| Err(EngineError::NotSupported(format!("{what} is not supported by ferry yet")));
     let r = &h.resources;
     if let Some(platform) = platform.filter(|p| !p.is_empty()) {
@@ -27,7 +28,7 @@ pub(crate) fn refuse(h: &HostConfig, platform: Option<&str>) -> Result<()> {
     if !h.cgroup.is_empty() {
         return later("joining another container's cgroup");
     }
-    if !matches!(h.runtime.as_str(), "" | "ferry") {
+    if !matches!(h.runtime.as_str(), "" | "ferry") && !live.runtimes.contains_key(&h.runtime) {
         return Err(EngineError::InvalidParameter(format!("unknown or invalid runtime name: {}", h.runtime)));
     }
     if !matches!(h.isolation.as_str(), "" | "default") {

@@ -91,6 +91,17 @@ pub(crate) fn validate(driver: &str, options: &Options) -> Result<(), String> {
     }
 }
 
+/// Checks the daemon's default log driver and its options.
+///
+/// # Errors
+/// In Docker's words.
+pub fn check_log_defaults(driver: &str, options: &BTreeMap<String, String>) -> Result<(), String> {
+    if driver == "none" || (DRIVERS.contains(&driver) && options.is_empty()) {
+        return Ok(());
+    }
+    validate(driver, options)
+}
+
 /// What the shim is told; `None` for the driver `none`.
 ///
 /// # Errors
@@ -137,6 +148,13 @@ pub(crate) fn stored(record: &ContainerRecord, dir: &ContainerDir) -> Option<(Pa
             let options: Options = config.config.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
             is_cached(&options).then(|| (dir.cached_log(), LogFormat::Local))
         }
+    }
+}
+
+impl crate::Engine {
+    /// How many log entries were lost, of the containers that lost any.
+    pub fn log_losses(&self) -> Vec<(ContainerId, u64)> {
+        self.inner.log_losses.table().iter().map(|(id, total)| (id.clone(), *total)).collect()
     }
 }
 

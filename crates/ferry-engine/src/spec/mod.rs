@@ -62,11 +62,15 @@ pub(crate) struct HostFacts {
     pub cpus: usize,
     /// Bytes of memory.
     pub memory: u64,
+    /// The daemon's: resource limits of containers that do not set them.
+    pub default_ulimits: Vec<ferry_api::container::Ulimit>,
+    /// The daemon's: security options that come before a container's own.
+    pub default_security: Vec<String>,
 }
 
 impl HostFacts {
     /// Reads them.
-    pub fn read() -> Self {
+    pub fn read(config: &crate::EngineConfig) -> Self {
         let uname = rustix::system::uname();
         let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let mode = ferry_runtime::cgroup::detect();
@@ -84,8 +88,18 @@ impl HostFacts {
             oom_score_adj: text("/proc/self/oom_score_adj").trim().parse().unwrap_or(0),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             memory: total_kib.unwrap_or(0) * 1024,
+            default_ulimits: config.default_ulimits.clone(),
+            default_security: security::defaults(config),
         }
     }
+}
+
+/// Checks a seccomp profile in Docker's format.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_seccomp_profile(json: &str) -> Result<(), String> {
+    security::profile_to_oci(json, &[], "").map(drop)
 }
 
 /// How a container gets one of its namespaces.
@@ -131,7 +145,7 @@ pub(crate) fn build(input: &SpecInput<'_>) -> Result<Vec<u8>, String> {
     let record = input.record;
     let host_config = &record.host_config;
     let privileged = host_config.privileged;
-    let security = security::parse(&host_config.security_opt)?;
+    let security = security::resolve(&input.host.default_security, &host_config.security_opt, privileged)?;
     let caps = capabilities::resolve(
         &host_config.cap_add,
         &host_config.cap_drop,
@@ -270,7 +284,7 @@ fn process(
         user: User { uid: user.uid, gid: user.gid, additional_gids: user.additional_gids },
         args: record.args.clone(),
         cwd: working_dir(&record.config.working_dir),
-        rlimits: rlimits(record),
+        rlimits: rlimits(record, &host.default_ulimits),
         no_new_privileges,
         // Setting the inherited value again is not needed, and lowering one may not be allowed.
         oom_score_adj: (wanted_score != host.oom_score_adj).then_some(wanted_score),
@@ -297,8 +311,8 @@ pub(crate) fn exec_process(
     exec: &ExecInput<'_>,
 ) -> Result<Vec<u8>, String> {
     let host_config = &record.host_config;
-    let security = security::parse(&host_config.security_opt)?;
     let privileged = exec.privileged || host_config.privileged;
+    let security = security::resolve(&host.default_security, &host_config.security_opt, privileged)?;
     let caps =
         capabilities::resolve(&host_config.cap_add, &host_config.cap_drop, privileged, host.bounding_set)?;
     let user_spec = if exec.user.is_empty() { &record.config.user } else { exec.user };
@@ -311,7 +325,7 @@ pub(crate) fn exec_process(
         user: User { uid: user.uid, gid: user.gid, additional_gids: user.additional_gids },
         args: exec.args.to_vec(),
         cwd: working_dir(cwd),
-        rlimits: rlimits(record),
+        rlimits: rlimits(record, &host.default_ulimits),
         no_new_privileges: security.no_new_privileges,
         oom_score_adj: None,
         apparmor_profile: security.apparmor,
@@ -364,14 +378,16 @@ fn environment(record: &ContainerRecord, tty: bool, extra: &[String], home: &str
     env
 }
 
-fn rlimits(record: &ContainerRecord) -> Vec<Rlimit> {
+fn rlimits(record: &ContainerRecord, defaults: &[ferry_api::container::Ulimit]) -> Vec<Rlimit> {
     let unlimited = |n: i64| u64::try_from(n).unwrap_or(u64::MAX);
     let to_oci = |u: &ferry_api::container::Ulimit| Rlimit {
         kind: format!("RLIMIT_{}", u.name.to_ascii_uppercase()),
         soft: unlimited(u.soft),
         hard: unlimited(u.hard),
     };
-    record.host_config.resources.ulimits.iter().map(to_oci).collect()
+    let own = &record.host_config.resources.ulimits;
+    let inherited = defaults.iter().filter(|d| own.iter().all(|u| u.name != d.name));
+    own.iter().chain(inherited).map(to_oci).collect()
 }
 
 fn namespace_list(choices: &Namespaces) -> Vec<Namespace> {

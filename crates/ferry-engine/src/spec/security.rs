@@ -79,6 +79,33 @@ pub(crate) fn parse(options: &[String]) -> Result<SecurityOptions, String> {
     Ok(parsed)
 }
 
+/// What the daemon's settings say, as options that come before a container's own.
+pub(crate) fn defaults(config: &crate::EngineConfig) -> Vec<String> {
+    let mut options = Vec::new();
+    if config.no_new_privileges {
+        options.push("no-new-privileges".to_owned());
+    }
+    match &config.seccomp {
+        crate::DefaultSeccomp::Builtin => {}
+        crate::DefaultSeccomp::Unconfined => options.push("seccomp=unconfined".to_owned()),
+        crate::DefaultSeccomp::Profile { json, .. } => options.push(format!("seccomp={json}")),
+    }
+    options
+}
+
+/// A container's options over the daemon's. A privileged container has no profile but its own.
+pub(crate) fn resolve(
+    defaults: &[String],
+    own: &[String],
+    privileged: bool,
+) -> Result<SecurityOptions, String> {
+    if defaults.is_empty() {
+        return parse(own);
+    }
+    let inherited = defaults.iter().filter(|o| !(privileged && o.starts_with("seccomp=")));
+    parse(&inherited.chain(own).cloned().collect::<Vec<_>>())
+}
+
 fn apparmor(profile: &str) -> Result<String, String> {
     if Path::new("/sys/kernel/security/apparmor").exists() {
         Ok(profile.to_owned())

@@ -19,8 +19,6 @@ use super::socket::Socket;
 use super::tls::{TlsError, TlsFiles};
 use super::{Service, conn};
 
-/// How long requests in flight may take when the server stops.
-const DRAIN: Duration = Duration::from_secs(5);
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a request's head may take on sockets anybody may reach.
@@ -50,6 +48,8 @@ pub struct ListenSpec {
     pub tls: Option<TlsFiles>,
     /// Allow TCP without TLS on addresses other hosts can reach.
     pub insecure_tcp: bool,
+    /// Group whose members may use a unix socket, by name or number; the first of `docker` and `ferry` when absent.
+    pub group: Option<String>,
 }
 
 /// Why listening failed.
@@ -73,6 +73,9 @@ pub enum ServeError {
     /// `fd://` without sockets.
     #[error("no sockets found via socket activation: make sure the service was started by systemd")]
     NothingInherited,
+    /// The group of the unix socket does not exist.
+    #[error("group {0} not found")]
+    NoGroup(String),
     /// TLS files.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -98,7 +101,7 @@ impl FromStr for ListenSpec {
             Some(("fd", "" | "*")) => ListenAddr::Inherited,
             _ => return Err(refuse()),
         };
-        Ok(Self { addr, tls: None, insecure_tcp: false })
+        Ok(Self { addr, tls: None, insecure_tcp: false, group: None })
     }
 }
 
@@ -150,7 +153,7 @@ impl Bound {
         for spec in specs {
             let tls = spec.tls.as_ref().map(TlsFiles::acceptor).transpose()?;
             match &spec.addr {
-                ListenAddr::Unix(path) => bound.open_unix(path)?,
+                ListenAddr::Unix(path) => bound.open_unix(path, spec.group.as_deref())?,
                 ListenAddr::Tcp(addr) => bound.open_tcp(addr, tls, spec.insecure_tcp).await?,
                 ListenAddr::Inherited => bound.inherit(&tls, spec.insecure_tcp)?,
             }
@@ -167,8 +170,9 @@ impl Bound {
         self.listeners.iter().filter_map(address).collect()
     }
 
-    fn open_unix(&mut self, path: &Path) -> Result<(), ServeError> {
+    fn open_unix(&mut self, path: &Path, group: Option<&str>) -> Result<(), ServeError> {
         let io = |source| ServeError::Io { addr: format!("unix://{}", path.display()), source };
+        let gid = socket_group(group)?;
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(io)?;
         }
@@ -177,7 +181,7 @@ impl Bound {
         let inode = fs::metadata(path).map_err(io)?.ino();
         self.made.push((path.to_owned(), inode));
         // Before the mode: a socket open to its new group only, never to the old one.
-        if let Some(gid) = socket_group() {
+        if let Some(gid) = gid {
             std::os::unix::fs::chown(path, None, Some(gid)).map_err(io)?;
         }
         fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(io)?;
@@ -221,11 +225,11 @@ impl Bound {
         if inherited.len() == 0 { Err(ServeError::NothingInherited) } else { Ok(()) }
     }
 
-    /// Accepts and serves until `shutdown`, then drains.
+    /// Accepts and serves until `shutdown`, then lets requests in flight take as long as that says.
     pub(crate) async fn serve<S: Service>(
         mut self,
         service: impl FnOnce(CancellationToken) -> Arc<S>,
-        shutdown: impl Future<Output = ()> + Send,
+        shutdown: impl Future<Output = Duration> + Send,
     ) {
         let stop = CancellationToken::new();
         let service: Arc<dyn Service> = service(stop.clone());
@@ -237,13 +241,13 @@ impl Bound {
         }
         // Nobody listens when the service was not started by systemd.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        shutdown.await;
+        let drain = shutdown.await;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         stop.cancel();
         accepting.close();
         accepting.wait().await;
         connections.close();
-        if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+        if tokio::time::timeout(drain, connections.wait()).await.is_err() {
             tracing::warn!(open = connections.len(), "gave up waiting for requests in flight");
         }
     }
@@ -285,10 +289,16 @@ fn listener_is_gone(stream: &StdUnixStream) -> bool {
     matches!(rustix::process::test_kill_process(listener.pid), Err(rustix::io::Errno::SRCH))
 }
 
-/// Gid of the first of [`GROUPS`] in `/etc/group`.
-fn socket_group() -> Option<u32> {
-    let groups = fs::read_to_string("/etc/group").ok()?;
-    GROUPS.iter().find_map(|wanted| group_id(&groups, wanted))
+/// Gid of the wanted group, or of the first of [`GROUPS`], in `/etc/group`.
+fn socket_group(wanted: Option<&str>) -> Result<Option<u32>, ServeError> {
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    let Some(wanted) = wanted else { return Ok(GROUPS.iter().find_map(|name| group_id(&groups, name))) };
+    match group_id(&groups, wanted).or_else(|| wanted.parse().ok()) {
+        // Docker's default, which need not exist even when it is asked for.
+        None if wanted == GROUPS[0] => Ok(None),
+        None => Err(ServeError::NoGroup(wanted.to_owned())),
+        gid => Ok(gid),
+    }
 }
 
 /// Gid of a group in the text of group(5).

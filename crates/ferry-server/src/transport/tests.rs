@@ -67,7 +67,12 @@ impl Server {
         let bound = Bound::open(vec![spec(&path)]).await.unwrap();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
-            bound.serve(|_| Arc::new(Fake), async { drop(stopped.await) }).await;
+            bound
+                .serve(|_| Arc::new(Fake), async {
+                    drop(stopped.await);
+                    Duration::from_secs(5)
+                })
+                .await;
         });
         Self { path, dir, stop, task }
     }
@@ -235,7 +240,7 @@ async fn tls_clients_need_a_certificate_and_get_a_relay() {
     let files =
         TlsFiles { cert: data("server.pem"), key: data("server-key.pem"), client_ca: Some(data("ca.pem")) };
     let addr = ListenAddr::Tcp("127.0.0.1:0".into());
-    let listen = ListenSpec { addr, tls: Some(files), insecure_tcp: false };
+    let listen = ListenSpec { addr, tls: Some(files), insecure_tcp: false, group: None };
     let bound = Bound::open(vec![listen]).await.unwrap();
     let address = bound.tcp_addresses()[0];
     tokio::spawn(bound.serve(|_| Arc::new(Fake), std::future::pending()));

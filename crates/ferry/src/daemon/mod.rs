@@ -1,6 +1,14 @@
-//! `ferry daemon`: the edge where flags, the configuration file, signals and logging meet the engine and the server.
+//! `ferry daemon`, or `dockerd` when linked so: the edge where flags, the configuration file, signals and logging meet the
+//! engine and the server.
 
-mod config;
+mod directives;
+mod file;
+mod flags;
+mod logging;
+mod metrics;
+mod reload;
+mod settings;
+mod values;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -9,17 +17,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::Parser;
-use ferry_engine::{Engine, EngineConfig};
-use ferry_server::{Bound, ListenSpec, TlsFiles};
-use tokio::signal::unix::{SignalKind, signal};
+use ferry_engine::Engine;
+use ferry_server::{Bound, ListenAddr, ListenSpec};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use config::FileConfig;
+use logging::{LogSettings, Logging};
+use settings::{Settings, Surroundings};
+use values::Values;
 
 /// Where clients look for the daemon.
 const DEFAULT_SOCKET: &str = "unix:///run/ferry/ferry.sock";
-/// Where a configuration file is looked for when none is named; it may be missing.
-const DEFAULT_CONFIG: &str = "/etc/ferry/daemon.json";
 /// Threads that wait for the kernel on behalf of requests, at most.
 const MAX_BLOCKING_THREADS: usize = 64;
 
@@ -28,116 +36,91 @@ const SETTLED: Duration = Duration::from_secs(3);
 /// Between two rounds of giving memory back.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Runs the ferry engine and serves the Docker Engine API
-#[derive(Parser, Debug, Default)]
-#[command(name = "ferry daemon", disable_help_subcommand = true, version)]
-pub struct DaemonArgs {
-    /// Socket(s) to listen on: unix:///PATH, tcp://HOST:PORT or fd://
-    #[arg(short = 'H', long = "host", value_name = "ADDRESS")]
-    hosts: Vec<String>,
-    /// Root directory of persistent state
-    #[arg(long, value_name = "DIR")]
-    data_root: Option<PathBuf>,
-    /// Root directory of run-time state
-    #[arg(long, value_name = "DIR")]
-    exec_root: Option<PathBuf>,
-    /// Interface name of the default bridge
-    #[arg(short, long, value_name = "NAME")]
-    bridge: Option<String>,
-    /// Address and prefix length of the default bridge, e.g. 172.17.0.1/16
-    #[arg(long, value_name = "CIDR")]
-    bip: Option<String>,
-    /// MTU of the default bridge
-    #[arg(long, value_name = "BYTES")]
-    mtu: Option<u32>,
-    /// Whether containers on the default bridge reach each other
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    icc: Option<bool>,
-    /// Configuration file
-    #[arg(long, value_name = "FILE")]
-    config_file: Option<PathBuf>,
-    /// File the daemon's pid is written to
-    #[arg(short, long, value_name = "FILE")]
-    pidfile: Option<PathBuf>,
-    /// Least severe messages shown: trace, debug, info, warn, error
-    #[arg(short, long, value_name = "LEVEL")]
-    log_level: Option<String>,
-    /// Same as --log-level debug
-    #[arg(short = 'D', long)]
-    debug: bool,
-    /// Serve TCP without TLS on addresses other hosts can reach
-    #[arg(long)]
-    insecure_tcp: bool,
-    /// Serve TCP with TLS
-    #[arg(long)]
-    tls: bool,
-    /// Serve TCP with TLS and demand a client certificate
-    #[arg(long)]
-    tlsverify: bool,
-    /// CA whose client certificates are accepted
-    #[arg(long, value_name = "FILE")]
-    tlscacert: Option<PathBuf>,
-    /// Server certificate
-    #[arg(long, value_name = "FILE")]
-    tlscert: Option<PathBuf>,
-    /// Key of the server certificate
-    #[arg(long, value_name = "FILE")]
-    tlskey: Option<PathBuf>,
-    /// DNS server for containers
-    #[arg(long, value_name = "ADDRESS")]
-    dns: Vec<String>,
-    /// DNS search domain for containers
-    #[arg(long, value_name = "DOMAIN")]
-    dns_search: Vec<String>,
-    /// Resolver option for containers
-    #[arg(long = "dns-opt", value_name = "OPTION")]
-    dns_opts: Vec<String>,
-    /// Registry that may be reached without TLS
-    #[arg(long = "insecure-registry", value_name = "HOST")]
-    insecure_registries: Vec<String>,
-    /// Mirror to ask before Docker Hub
-    #[arg(long = "registry-mirror", value_name = "URL")]
-    registry_mirrors: Vec<String>,
-    /// cgroup the containers' groups are made in
-    #[arg(long, value_name = "PATH")]
-    cgroup_parent: Option<String>,
-    /// Default option of the json-file log driver
-    #[arg(long = "log-opt", value_name = "KEY=VALUE")]
-    log_opts: Vec<String>,
-    /// Label shown by info
-    #[arg(long = "label", value_name = "KEY=VALUE")]
-    labels: Vec<String>,
-    /// How containers get their IPC namespace: private or shareable
-    #[arg(long, value_name = "MODE")]
-    default_ipc_mode: Option<String>,
-    /// Run an init in containers that forwards signals and reaps processes
-    #[arg(long)]
-    init: bool,
-    /// The program to use as init, in place of ferry's own
-    #[arg(long, value_name = "FILE")]
-    init_path: Option<PathBuf>,
-    /// The ferry-shim program; next to this one unless given
-    #[arg(long, value_name = "FILE")]
-    shim: Option<PathBuf>,
+/// How the daemon was called.
+struct Call {
+    /// As messages name it.
+    program: &'static str,
+    flags: Values,
+    /// The configuration file, and whether it has to be there.
+    config_file: (PathBuf, bool),
+    around: Surroundings,
 }
 
 /// Runs the daemon until SIGTERM or SIGINT. Containers run on.
-pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let args = std::iter::once(OsString::from("ferry daemon")).chain(args);
-    let args = match DaemonArgs::try_parse_from(args) {
-        Ok(args) => args,
+pub fn run(args: impl Iterator<Item = OsString>, is_dockerd: bool) -> ExitCode {
+    let program = if is_dockerd { "dockerd" } else { "ferry daemon" };
+    let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let flags = match flags::parse(&args) {
+        Ok(flags) => flags,
         Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
+            let usage = flags::usage(program);
+            let text = format!("Status: {error}\nSee '{program} --help'.\n{usage}, Code: 125");
+            let _ = writeln!(std::io::stderr(), "{text}");
+            return ExitCode::FAILURE;
         }
     };
-    match start(args) {
+    if flags.flag("help") == Some(true) {
+        return print(&flags::usage(program));
+    }
+    if flags.flag("version") == Some(true) {
+        return print(&format!("ferry daemon version {}\n", ferry_engine::VERSION));
+    }
+    match prepare(program, flags, is_dockerd).and_then(start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Not through tracing: what is wrong with the settings is found before logging is set up.
-            let _ = writeln!(std::io::stderr(), "ferry daemon: {}", explain(&error));
+            let _ = writeln!(std::io::stderr(), "{program}: {}", explain(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn prepare(program: &'static str, flags: Values, is_dockerd: bool) -> anyhow::Result<Call> {
+    let default = if is_dockerd { "/etc/docker/daemon.json" } else { "/etc/ferry/daemon.json" };
+    let config_file = match flags.text("config-file") {
+        Some(path) => (path.into(), true),
+        None => (default.into(), false),
+    };
+    let programs = std::env::current_exe().context("find this program")?;
+    let programs = programs.parent().unwrap_or(Path::new("/")).to_owned();
+    let environment =
+        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    let around = Surroundings { is_dockerd, programs, environment: environment.collect() };
+    Ok(Call { program, flags, config_file, around })
+}
+
+impl Call {
+    /// Reads the configuration file.
+    fn file(&self) -> anyhow::Result<Values> {
+        let (path, needed) = &self.config_file;
+        let text = match std::fs::read_to_string(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !needed => return Ok(Values::default()),
+            text => text.map_err(|e| self.wrong(&format!("open {}: {e}", path.display())))?,
+        };
+        file::parse(&text, &self.flags).map_err(|e| self.wrong(&e))
+    }
+
+    fn wrong(&self, why: &str) -> anyhow::Error {
+        let whose = if self.program == "dockerd" { "Docker daemon" } else { "daemon" };
+        anyhow::anyhow!("unable to configure the {whose} with file {}: {why}", self.config_file.0.display())
+    }
+
+    /// Settings of the file and the flags.
+    fn settings(&self, file: &Values) -> anyhow::Result<Settings> {
+        let values = file.clone().overlaid(self.flags.clone());
+        settings::settings(&values, &self.around).map_err(|e| match file.iter().next() {
+            Some(_) => self.wrong(&format!(
+                "merged configuration validation from file and command line flags failed: {e}"
+            )),
+            None => anyhow::anyhow!("{e}"),
+        })
     }
 }
 
@@ -154,17 +137,21 @@ fn explain(error: &anyhow::Error) -> String {
     text
 }
 
-fn start(args: DaemonArgs) -> anyhow::Result<()> {
-    let path = args.config_file.clone();
-    let file = match &path {
-        Some(path) => FileConfig::read(path)?,
-        None => match Path::new(DEFAULT_CONFIG).exists() {
-            true => FileConfig::read(Path::new(DEFAULT_CONFIG))?,
-            false => FileConfig::default(),
-        },
-    };
-    let settings = config::merge(args, file)?;
-    init_logging(&settings.log_level)?;
+fn start(call: Call) -> anyhow::Result<()> {
+    let file = call.file()?;
+    let mut settings = call.settings(&file)?;
+    if call.flags.flag("validate") == Some(true) {
+        let _ = writeln!(std::io::stderr(), "configuration OK");
+        return Ok(());
+    }
+    let logging = Logging::start(&settings.log).map_err(anyhow::Error::msg)?;
+    for note in &settings.notes {
+        tracing::warn!("{note}");
+    }
+    settings.engine.warnings = exposure(&settings.listeners);
+    for warning in &settings.engine.warnings {
+        tracing::warn!("{}", warning.replace('\n', " "));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4))
         .max_blocking_threads(MAX_BLOCKING_THREADS)
@@ -172,43 +159,100 @@ fn start(args: DaemonArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start the asynchronous runtime")?;
-    runtime.block_on(serve(settings))?;
+    runtime.block_on(serve(call, file, settings, logging))?;
     // Work that blocks (a tar being written for a client that has left) does not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(2));
     Ok(())
 }
 
-/// Everything the daemon needs to know.
-pub(crate) struct Settings {
-    engine: EngineConfig,
-    listeners: Vec<ListenSpec>,
-    pidfile: Option<PathBuf>,
-    log_level: String,
+/// Docker's warnings about sockets that anybody may use.
+fn exposure(listeners: &[ListenSpec]) -> Vec<String> {
+    const READ_MORE: &str = "         Access to the remote API is equivalent to root access on the host. Refer\n         to the 'Docker daemon attack surface' section in the documentation for\n         more information: https://docs.docker.com/go/attack-surface/";
+    let warning = |spec: &ListenSpec| {
+        let ListenAddr::Tcp(address) = &spec.addr else { return None };
+        match &spec.tls {
+            None => Some(format!(
+                "WARNING: API is accessible on http://{address} without encryption.\n{READ_MORE}"
+            )),
+            Some(tls) if tls.client_ca.is_none() => Some(format!(
+                "WARNING: API is accessible on https://{address} without TLS client verification.\n{READ_MORE}"
+            )),
+            Some(_) => None,
+        }
+    };
+    listeners.iter().filter_map(warning).collect()
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<()> {
+async fn serve(call: Call, file: Values, settings: Settings, logging: Logging) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("handle SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
-    let mut hangup = signal(SignalKind::hangup()).context("handle SIGHUP")?;
+    let hangup = signal(SignalKind::hangup()).context("handle SIGHUP")?;
     let pidfile = settings.pidfile.map(PidFile::write).transpose()?;
     // Before the engine: a listener that is refused shall leave no bridge behind.
     let bound = Bound::open(settings.listeners).await?;
+    let metrics = match &settings.metrics {
+        Some(address) => {
+            let listener = TcpListener::bind(address).await;
+            Some(listener.with_context(|| format!("serve metrics on {address}"))?)
+        }
+        None => None,
+    };
     let engine = Engine::open(settings.engine).await.context("start the engine")?;
     tracing::info!(data_root = %engine.data_root().display(), "ferry {} is ready", ferry_engine::VERSION);
     tokio::spawn(give_back_memory());
-    let shutdown = async {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => tracing::warn!("reloading the configuration is not supported yet; restart the daemon, containers run on"),
-            }
+    if let Some(listener) = metrics {
+        tokio::spawn(metrics::serve(engine.clone(), listener));
+    }
+    tokio::spawn(reload_on(hangup, call, file, settings.log, logging, engine.clone()));
+    let ending = engine.clone();
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
         tracing::info!("stopping; containers run on");
+        // As in Docker, a negative number of seconds stands for ever.
+        let seconds = u64::try_from(ending.live_settings().shutdown_timeout);
+        Duration::from_secs(seconds.unwrap_or(u64::from(u32::MAX)))
     };
     ferry_server::serve_bound(engine, bound, shutdown).await;
     drop(pidfile);
     Ok(())
+}
+
+/// Reads the configuration again at each SIGHUP.
+async fn reload_on(
+    mut hangup: Signal,
+    call: Call,
+    mut file: Values,
+    mut log: LogSettings,
+    logging: Logging,
+    engine: Engine,
+) {
+    while hangup.recv().await.is_some() {
+        let path = call.config_file.0.display();
+        tracing::info!("got signal to reload configuration, reloading from: {path}");
+        let read = call.file().and_then(|file| Ok((call.settings(&file)?, file)));
+        let (settings, new_file) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::error!(error = %explain(&error), "the configuration is not reloaded");
+                continue;
+            }
+        };
+        let restart = reload::needing_restart(&file, &new_file);
+        if !restart.is_empty() {
+            tracing::warn!("changed, but in force only after a restart: {}", restart.join(", "));
+        }
+        let live = reload::merge(&engine.live_settings(), &new_file, settings.engine.live);
+        log.debug = live.debug;
+        if let Err(error) = logging.change(&log) {
+            tracing::error!(error, "the log level is not changed");
+        }
+        engine.reload(live);
+        tracing::info!("reloaded configuration");
+        file = new_file;
+    }
 }
 
 /// Gives memory back that was needed for a start or a burst of requests: freed heap, and pages of code that are mapped
@@ -221,24 +265,6 @@ async fn give_back_memory() {
         let _ = ferry_sys::supervisor::release_code();
         tokio::time::sleep(TRIM_INTERVAL).await;
     }
-}
-
-fn init_logging(level: &str) -> anyhow::Result<()> {
-    let known = ["trace", "debug", "info", "warn", "error", "fatal"];
-    if !known.contains(&level) {
-        bail!("invalid log level {level:?}: want one of {}", known.join(", "));
-    }
-    let level = if level == "fatal" { "error" } else { level };
-    // The libraries' own chatter is of use to nobody below debug.
-    let filter = format!(
-        "warn,ferry={level},ferry_engine={level},ferry_server={level},ferry_network={level},ferry_image={level},ferry_registry_client={level}"
-    );
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(rustix::termios::isatty(std::io::stderr()))
-        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
-        .try_init()
-        .map_err(|e| anyhow::anyhow!("start logging: {e}"))
 }
 
 /// Removed when the daemon ends in an orderly way.
@@ -274,20 +300,4 @@ fn is_ferry(pid: i32) -> bool {
     // A zombie, which only waits for its parent to look, has no program any more.
     let lives = std::fs::read_link(format!("/proc/{pid}/exe")).is_ok();
     lives && name(&pid.to_string()).is_some_and(|n| Some(n) == name("self"))
-}
-
-/// TLS settings of TCP listeners.
-fn tls_files(args: &DaemonArgs) -> anyhow::Result<Option<TlsFiles>> {
-    if !args.tls && !args.tlsverify {
-        return Ok(None);
-    }
-    let (Some(cert), Some(key)) = (args.tlscert.clone(), args.tlskey.clone()) else {
-        bail!("TLS needs --tlscert and --tlskey");
-    };
-    let client_ca = match (args.tlsverify, args.tlscacert.clone()) {
-        (true, None) => bail!("--tlsverify needs --tlscacert"),
-        (true, Some(ca)) => Some(ca),
-        (false, _) => None,
-    };
-    Ok(Some(TlsFiles { cert, key, client_ca }))
 }
