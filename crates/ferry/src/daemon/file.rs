@@ -15,7 +15,10 @@ pub fn parse(text: &str, flags: &Values) -> Result<Values, String> {
     if text.is_empty() {
         return Ok(Values::default());
     }
-    let object: Map<String, Value> = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    let object: Map<String, Value> = serde_json::from_str(text).map_err(|e| match e.is_eof() {
+        true => "invalid JSON: unexpected end of JSON input".to_owned(),
+        false => format!("invalid JSON: {e}"),
+    })?;
     let object = flatten(object);
     let unknown: Vec<&str> = object.keys().map(String::as_str).filter(|key| by_key(key).is_none()).collect();
     if !unknown.is_empty() {
@@ -47,7 +50,10 @@ pub fn parse(text: &str, flags: &Values) -> Result<Values, String> {
     let mut values = Values::default();
     for (key, value) in object {
         if let Some(directive) = by_key(&key) {
-            values.set_key(directive, value)?;
+            values.set_key(directive, value).map_err(|e| match e.starts_with("json: ") {
+                true => format!("invalid JSON: {e}"),
+                false => e,
+            })?;
         }
     }
     Ok(values)

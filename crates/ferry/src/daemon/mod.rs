@@ -69,7 +69,12 @@ pub fn run(args: impl Iterator<Item = OsString>, is_dockerd: bool) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Not through tracing: what is wrong with the settings is found before logging is set up.
-            let _ = writeln!(std::io::stderr(), "{program}: {}", explain(&error));
+            let text = explain(&error);
+            // As dockerd itself, whose output scripts compare.
+            let _ = match is_dockerd {
+                true => writeln!(std::io::stderr(), "{text}"),
+                false => writeln!(std::io::stderr(), "{program}: {text}"),
+            };
             ExitCode::FAILURE
         }
     }
@@ -102,7 +107,7 @@ impl Call {
         let (path, needed) = &self.config_file;
         let text = match std::fs::read_to_string(path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && !needed => return Ok(Values::default()),
-            text => text.map_err(|e| self.wrong(&format!("open {}: {e}", path.display())))?,
+            text => text.map_err(|e| self.wrong(&format!("open {}: {}", path.display(), lower(&e))))?,
         };
         file::parse(&text, &self.flags).map_err(|e| self.wrong(&e))
     }
@@ -122,6 +127,11 @@ impl Call {
             None => anyhow::anyhow!("{e}"),
         })
     }
+}
+
+/// An I/O error as Go prints it.
+fn lower(error: &std::io::Error) -> String {
+    error.to_string().split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 /// An error with its causes, each said once: many of ours name theirs in their own text.
@@ -197,7 +207,7 @@ async fn serve(call: Call, file: Values, settings: Settings, logging: Logging) -
         }
         None => None,
     };
-    let engine = Engine::open(settings.engine).await.context("start the engine")?;
+    let engine = Engine::open(settings.engine).await.context("failed to start daemon")?;
     tracing::info!(data_root = %engine.data_root().display(), "ferry {} is ready", ferry_engine::VERSION);
     tokio::spawn(give_back_memory());
     if let Some(listener) = metrics {
