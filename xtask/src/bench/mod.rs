@@ -2,20 +2,27 @@
 //!
 //! Both engines get the same image and the same work, in turns, so that what else happens on the host
 //! hits both. Each figure is a median of whole client calls, as a user's shell would time them.
+//! What is measured is in groups ([`groups`]), which can be chosen by name; a group that fails says so
+//! and does not keep the others from being measured.
 
+mod bulk;
+mod contender;
+mod crowd;
 mod floor;
+mod short;
 mod stats;
+mod table;
 mod trace;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use self::floor::Floor;
+use self::contender::Contender;
 use self::stats::Samples;
+use self::table::Row;
 use crate::engine::Engine;
 use crate::peer::{self, Peer};
 use crate::ui::{self, Steps};
@@ -27,63 +34,47 @@ pub struct Args {
     /// How many times each short operation is measured
     #[arg(long, default_value_t = 40)]
     runs: usize,
+    /// Size of logs, files and images where much data is moved, in MiB
+    #[arg(long, default_value_t = 1024, value_name = "MIB")]
+    bulk: u64,
     /// Leave Docker out
     #[arg(long)]
     no_docker: bool,
     /// Say where the time of one `run` goes, from a trace of its system calls
     #[arg(long)]
     trace: bool,
+    /// Measure only these groups: memory run life exec thirty logs copies images listing parallel events
+    group: Vec<String>,
+}
+
+type Group<'a> = (&'static str, fn(&Bench<'a>) -> Result<Vec<Row>>);
+
+/// What is measured, in this order.
+const fn groups<'a>() -> [Group<'a>; 11] {
+    [
+        ("memory", Bench::idle_memory),
+        ("run", Bench::run_rm),
+        ("life", Bench::life),
+        ("exec", Bench::exec),
+        ("thirty", Bench::thirty),
+        ("logs", Bench::logs),
+        ("copies", Bench::copies),
+        ("images", Bench::images),
+        ("listing", Bench::listing),
+        ("parallel", Bench::parallel),
+        ("events", Bench::events),
+    ]
 }
 
 const BRIDGE: &str = "ferrybench0";
 const IMAGE: &str = "bench";
-/// How many containers `ps` lists.
-const LISTED: usize = 30;
-
-/// One client with the engine it talks to.
-struct Contender {
-    client: PathBuf,
-    host: String,
-}
-
-impl Contender {
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = sh::cmd(&self.client, args);
-        command.env("DOCKER_HOST", &self.host).env_remove("DOCKER_CONTEXT");
-        command
-    }
-
-    fn ask(&self, args: &[&str]) -> Result<String> {
-        Ok(sh::capture(&mut self.command(args))?.trim_end().to_owned())
-    }
-
-    /// How long a call takes that must succeed.
-    fn time(&self, args: &[&str]) -> Result<Duration> {
-        let mut command = self.command(args);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let began = Instant::now();
-        let child = command.spawn().with_context(|| format!("cannot run {}", self.client.display()))?;
-        let output = child.wait_with_output()?;
-        let took = began.elapsed();
-        if !output.status.success() {
-            bail!("`{}`: {}", sh::display(&command), String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(took)
-    }
-}
-
-/// What is measured, for each contender in the order of [`Bench::contenders`].
-struct Row {
-    what: &'static str,
-    aim: &'static str,
-    unit: &'static str,
-    samples: Vec<Samples>,
-    floor: Option<Samples>,
-}
 
 /// The chore.
 pub fn run(args: &Args) -> Result<bool> {
     host::require_root("bench")?;
+    if let Some(unknown) = args.group.iter().find(|name| groups().iter().all(|group| group.0 != **name)) {
+        bail!("there is no group `{unknown}`; there are {}", groups().map(|group| group.0).join(" "));
+    }
     let mut steps = Steps::new(4);
     steps.next("Build ferry (release)");
     apt::install(&[fixtures::PACKAGES, &["debootstrap", "iproute2"]].concat())?;
@@ -106,9 +97,12 @@ pub fn run(args: &Args) -> Result<bool> {
         eprintln!("\n--- end of the daemon's log ---\n{}\n---", engine.log_tail());
     }
     let cleaned = engine.purge();
-    outcome.with_context(|| format!("{} failed", steps.current()))?;
+    let all_measured = outcome.with_context(|| format!("{} failed", steps.current()))?;
     cleaned?;
-    Ok(true)
+    for left in bulk::files(&work) {
+        std::fs::remove_file(&left).with_context(|| format!("cannot remove {}", left.display()))?;
+    }
+    Ok(all_measured)
 }
 
 fn measure_all(
@@ -119,49 +113,91 @@ fn measure_all(
     image: &Path,
     work: &Path,
     cache: &Path,
-) -> Result<()> {
+) -> Result<bool> {
     let peer = if args.no_docker { None } else { Some(start_docker(cache, work)?) };
+    let own = engine.run_dir.display().to_string();
+    let daemons = || {
+        let docker = peer.as_ref().map(Peer::daemon_pids).unwrap_or_default();
+        vec![engine.pid().into_iter().collect(), docker]
+    };
+    let shims = || {
+        let of_ferry = |pid: &u32| peer::comm(*pid) == "ferry-shim" && runs_for(*pid, &own);
+        vec![peer::pids().filter(of_ferry).collect(), peer.as_ref().map(Peer::shim_pids).unwrap_or_default()]
+    };
+    let restart = || restart(engine);
     let mut bench = Bench {
         runs: args.runs.max(3),
-        contenders: vec![Contender { client: ferry.to_owned(), host: engine.host() }],
-        idle: Vec::new(),
+        bulk: args.bulk.max(1),
+        contenders: vec![Contender { name: "ferry", client: ferry.to_owned(), host: engine.host() }],
+        image: image.to_owned(),
+        work: work.to_owned(),
+        daemons: &daemons,
+        shims: &shims,
+        restart: &restart,
     };
     if let Some(peer) = &peer {
-        bench.contenders.push(Contender { client: peer.client(), host: peer.host() });
-        bench.contenders.push(Contender { client: peer.client(), host: engine.host() });
+        bench.contenders.push(Contender { name: "Docker", client: peer.client(), host: peer.host() });
+        bench.contenders.push(Contender {
+            name: "docker on ferry",
+            client: peer.client(),
+            host: engine.host(),
+        });
     }
-    for contender in bench.contenders.iter().take(2) {
+    for contender in bench.engines() {
         contender.ask(&["import", &image.display().to_string(), IMAGE])?;
     }
     steps.done("they answer");
 
     steps.next("Measure");
-    let ferry_daemon = || engine.pid().into_iter().collect::<Vec<_>>();
-    let docker_daemon = || peer.as_ref().map(Peer::daemon_pids).unwrap_or_default();
-    bench.idle = vec![ferry_daemon(), docker_daemon()];
-    let mut rows = vec![bench.idle_memory()?];
-    rows.push(bench.run_rm(&Floor::new(image, work)?)?);
-    rows.extend(bench.detached()?);
-    rows.push(bench.exec()?);
-    rows.extend(bench.thirty(|| {
-        let own = engine.run_dir.display().to_string();
-        let shims = peer::pids()
-            .filter(|pid| peer::comm(*pid) == "ferry-shim" && runs_for(*pid, &own))
-            .collect::<Vec<_>>();
-        vec![shims, peer.as_ref().map(Peer::shim_pids).unwrap_or_default()]
-    })?);
+    let (mut rows, mut failed) = (Vec::new(), Vec::new());
+    for (name, measure) in groups() {
+        if !args.group.is_empty() && !args.group.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        let began = Instant::now();
+        match measure(&bench) {
+            Ok(measured) => {
+                rows.extend(measured);
+                ui::note(format!("{name}: {}", ui::seconds(began.elapsed())));
+            }
+            Err(error) => {
+                ui::note(format!("{name} failed: {error:#}"));
+                failed.push(name);
+                bench.start_over()?;
+            }
+        }
+    }
     steps.done("measured");
 
     steps.next("Results");
-    print!("{}", table(&rows, peer.is_some()));
+    print!("{}", table::table(&rows, peer.is_some()));
     if args.trace {
         trace::one_run(engine, IMAGE, work)?;
     }
-    Ok(())
+    if !failed.is_empty() {
+        println!("Not measured: {}", failed.join(", "));
+    }
+    Ok(failed.is_empty())
 }
 
 fn start_docker(cache: &Path, work: &Path) -> Result<Peer> {
     Peer::start(cache, PathBuf::from("/run/ferry-bench-docker"), work.join("docker"), &[])
+}
+
+/// Kills the daemon and starts it again; how long it takes until the API answers.
+fn restart(engine: &Engine) -> Result<Duration> {
+    let pid = engine.pid().context("the daemon has no pid")?;
+    sh::capture(&mut sh::cmd("kill", ["-KILL", &pid.to_string()]))?;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Path::new("/proc").join(pid.to_string()).join("fd/0").exists() {
+        if Instant::now() > deadline {
+            bail!("the daemon (pid {pid}) does not end on SIGKILL");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let began = Instant::now();
+    engine.start()?;
+    Ok(began.elapsed())
 }
 
 /// Whether a shim belongs to the engine with this run directory; its descriptors point there.
@@ -173,13 +209,34 @@ fn runs_for(pid: u32, run_dir: &str) -> bool {
     by_fd || peer::cmdline(pid).contains(run_dir)
 }
 
-struct Bench {
+/// What groups measure with.
+struct Bench<'a> {
     runs: usize,
+    /// MiB.
+    bulk: u64,
+    /// ferry, Docker, and Docker's client on ferry.
     contenders: Vec<Contender>,
-    idle: Vec<Vec<u32>>,
+    /// Root file system of the image.
+    image: PathBuf,
+    work: PathBuf,
+    /// Pids of each engine's daemon.
+    daemons: &'a dyn Fn() -> Vec<Vec<u32>>,
+    /// Pids of each engine's supervisors.
+    shims: &'a dyn Fn() -> Vec<Vec<u32>>,
+    /// Restarts ferry's daemon.
+    restart: &'a dyn Fn() -> Result<Duration>,
 }
 
-impl Bench {
+impl Bench<'_> {
+    /// Each engine once, with its own client.
+    fn engines(&self) -> &[Contender] {
+        &self.contenders[..self.contenders.len().min(2)]
+    }
+
+    fn index(&self, contender: &Contender) -> usize {
+        self.contenders.iter().position(|other| std::ptr::eq(other, contender)).unwrap_or(0)
+    }
+
     /// Measures `operation` in turns; the first round warms up and does not count.
     fn turns(
         &self,
@@ -198,157 +255,30 @@ impl Bench {
         Ok(samples)
     }
 
-    fn idle_memory(&self) -> Result<Row> {
-        // Let the engines finish what they do after they start to answer.
-        std::thread::sleep(Duration::from_secs(6));
-        let samples =
-            self.idle.iter().map(|pids| stats::pss_mb(pids).map(Samples::one)).collect::<Result<_>>()?;
-        Ok(Row { what: "idle daemon, PSS", aim: "12", unit: "MB", samples, floor: None })
-    }
-
-    fn run_rm(&self, floor: &Floor) -> Result<Row> {
-        let mut bare = Samples::default();
-        let samples = self.turns(self.runs, |contender, round| {
-            // Once a round, in the first contender's turn.
-            if round > 0 && std::ptr::eq(contender, &self.contenders[0]) {
-                bare.push(floor.time()?.as_secs_f64() * 1e3);
-            }
-            contender.time(&["run", "--rm", IMAGE, "true"])
-        })?;
-        Ok(Row { what: "run --rm IMAGE true", aim: "12", unit: "ms", samples, floor: Some(bare) })
-    }
-
-    /// `run -d` one after another, then `rm -f` of the running containers.
-    fn detached(&self) -> Result<Vec<Row>> {
-        let name = |contender: &Contender, round: usize| {
-            let index = self.contenders.iter().position(|other| std::ptr::eq(other, contender)).unwrap_or(0);
-            format!("bench-{index}-{round}")
-        };
-        let runs = self.runs.min(30);
-        let started = self.turns(runs, |contender, round| {
-            contender.time(&["run", "-d", "--name", &name(contender, round), IMAGE, "sleep", "1000"])
-        })?;
-        let removed =
-            self.turns(runs, |contender, round| contender.time(&["rm", "-f", &name(contender, round)]))?;
-        Ok(vec![
-            Row { what: "run -d IMAGE sleep", aim: "12", unit: "ms", samples: started, floor: None },
-            Row { what: "rm -f of a running one", aim: "10", unit: "ms", samples: removed, floor: None },
-        ])
-    }
-
-    fn exec(&self) -> Result<Row> {
-        for contender in self.contenders.iter().take(2) {
-            contender.ask(&["run", "-d", "--name", "bench-exec", IMAGE, "sleep", "1000"])?;
-        }
-        let samples =
-            self.turns(self.runs, |contender, _| contender.time(&["exec", "bench-exec", "true"]))?;
-        for contender in self.contenders.iter().take(2) {
-            contender.ask(&["rm", "-f", "bench-exec"])?;
-        }
-        Ok(Row { what: "exec C true", aim: "6", unit: "ms", samples, floor: None })
-    }
-
-    /// With thirty containers: `ps`, and the memory of their supervisors, which `shims` finds.
-    fn thirty(&self, shims: impl Fn() -> Vec<Vec<u32>>) -> Result<Vec<Row>> {
-        let mut names = Vec::new();
-        for index in 0..LISTED {
-            names.push(format!("bench-ps-{index}"));
-            for contender in self.contenders.iter().take(2) {
-                contender.ask(&["run", "-d", "--name", &names[index], IMAGE, "sleep", "1000"])?;
+    /// The same for what takes long: each engine with its own client only, and every round counts.
+    fn rounds(
+        &self,
+        runs: usize,
+        mut operation: impl FnMut(&Contender, usize) -> Result<Duration>,
+    ) -> Result<Vec<Samples>> {
+        let mut samples = vec![Samples::default(); self.engines().len()];
+        for round in 0..runs {
+            for (index, contender) in self.engines().iter().enumerate() {
+                samples[index].push(operation(contender, round)?.as_secs_f64() * 1e3);
             }
         }
-        std::thread::sleep(Duration::from_secs(1));
-        let mut memory = Vec::new();
-        for pids in shims() {
-            memory.push(Samples::one(stats::pss_mb(&pids)? / pids.len().max(1) as f64));
-        }
-        let busy =
-            self.idle.iter().map(|pids| stats::pss_mb(pids).map(Samples::one)).collect::<Result<_>>()?;
-        let samples = self.turns(self.runs, |contender, _| contender.time(&["ps"]))?;
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        for contender in self.contenders.iter().take(2) {
-            contender.ask(&[&["rm", "-f"], names.as_slice()].concat())?;
-        }
-        Ok(vec![
-            Row { what: "ps, 30 containers", aim: "5", unit: "ms", samples, floor: None },
-            Row {
-                what: "shim of an idle container, PSS",
-                aim: "0.5",
-                unit: "MB",
-                samples: memory,
-                floor: None,
-            },
-            Row { what: "daemon with 30 containers, PSS", aim: "", unit: "MB", samples: busy, floor: None },
-        ])
+        Ok(samples)
     }
-}
 
-/// The table; medians, with the 95th percentile in brackets.
-fn table(rows: &[Row], docker: bool) -> String {
-    let mut lines = vec![[
-        "what".to_owned(),
-        "ferry".to_owned(),
-        "Docker".to_owned(),
-        "ratio".to_owned(),
-        "bare floor".to_owned(),
-        "docker CLI on ferry".to_owned(),
-        "aim".to_owned(),
-    ]];
-    for row in rows {
-        let cell = |index: usize| row.samples.get(index).map_or_else(|| "–".to_owned(), |s| s.cell(row.unit));
-        let ratio = match (row.samples.first(), row.samples.get(1)) {
-            (Some(ferry), Some(docker)) if ferry.median() > 0.0 && docker.median() > 0.0 => {
-                format!("{:.1}×", docker.median() / ferry.median())
+    /// Removes all containers after a group that broke off.
+    fn start_over(&self) -> Result<()> {
+        for contender in self.engines() {
+            let all = contender.ask(&["ps", "-aq"])?;
+            let ids: Vec<&str> = all.lines().collect();
+            if !ids.is_empty() {
+                contender.ask(&[&["rm", "-f", "-v"], ids.as_slice()].concat())?;
             }
-            _ => "–".to_owned(),
-        };
-        lines.push([
-            row.what.to_owned(),
-            cell(0),
-            if docker { cell(1) } else { "–".to_owned() },
-            ratio,
-            row.floor.as_ref().map_or_else(|| "–".to_owned(), |floor| floor.cell(row.unit)),
-            cell(2),
-            if row.aim.is_empty() { "–".to_owned() } else { format!("≤ {} {}", row.aim, row.unit) },
-        ]);
-    }
-    let widths: Vec<usize> = (0..lines[0].len())
-        .map(|i| lines.iter().map(|line| line[i].chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for (number, line) in lines.iter().enumerate() {
-        let cells: Vec<String> =
-            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        text.push_str(&format!("| {} |\n", cells.join(" | ")));
-        if number == 0 {
-            let rules: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
-            text.push_str(&format!("| {} |\n", rules.join(" | ")));
         }
-    }
-    text.push_str("\nMedian (95th percentile). Ratio: Docker divided by ferry.\n");
-    ui::note(format!("{} processors, kernel {}", host::cpus(), kernel()));
-    text
-}
-
-fn kernel() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_says_how_many_times_slower_docker_is() {
-        let mut ferry = Samples::default();
-        let mut docker = Samples::default();
-        for i in 0..10 {
-            ferry.push(10.0 + f64::from(i));
-            docker.push(100.0 + 10.0 * f64::from(i));
-        }
-        let row = Row { what: "run", aim: "12", unit: "ms", samples: vec![ferry, docker], floor: None };
-        let text = table(&[row], true);
-        assert!(text.contains("10.0×"), "{text}");
-        assert!(text.contains("≤ 12 ms"), "{text}");
+        Ok(())
     }
 }

@@ -17,6 +17,12 @@ impl Samples {
         self.0.push(value);
     }
 
+    /// The same measurements in another unit.
+    #[must_use]
+    pub fn map(&self, convert: impl Fn(f64) -> f64) -> Self {
+        Self(self.0.iter().copied().map(convert).collect())
+    }
+
     /// The middle one; 0 when nothing was measured.
     pub fn median(&self) -> f64 {
         self.percentile(50)
@@ -35,6 +41,10 @@ impl Samples {
         match self.0.len() {
             0 => "–".to_owned(),
             1 => format!("{:.2} {unit}", self.median()),
+            // Of speeds the slowest of twenty is the 5th percentile.
+            _ if unit.ends_with("/s") => {
+                format!("{:.1} {unit} ({:.1})", self.median(), self.percentile(5))
+            }
             _ => format!("{:.1} {unit} ({:.1})", self.median(), self.percentile(95)),
         }
     }
