@@ -96,6 +96,36 @@ pub fn ram_in_bytes(text: &str) -> Result<i64, String> {
     Ok((value * multiplier) as i64)
 }
 
+/// Go's notation of a duration in nanoseconds: `1h0m5s`, `1.5s`, `20ms`.
+pub fn shown_duration(nanos: i64) -> String {
+    let magnitude = nanos.unsigned_abs();
+    let sign = if nanos < 0 { "-" } else { "" };
+    let fraction = |value: u64, unit: u64| {
+        let rest = value % unit;
+        if rest == 0 {
+            return (value / unit).to_string();
+        }
+        let digits = unit.to_string().len() - 1;
+        format!("{}.{}", value / unit, format!("{rest:0digits$}").trim_end_matches('0'))
+    };
+    let text = match magnitude {
+        0 => return "0s".to_owned(),
+        1..1_000 => format!("{magnitude}ns"),
+        1_000..1_000_000 => format!("{}µs", fraction(magnitude, 1_000)),
+        1_000_000..1_000_000_000 => format!("{}ms", fraction(magnitude, 1_000_000)),
+        _ => {
+            let minutes = magnitude / 60_000_000_000;
+            let seconds = format!("{}s", fraction(magnitude % 60_000_000_000, 1_000_000_000));
+            match (minutes / 60, minutes % 60) {
+                (0, 0) => seconds,
+                (0, minutes) => format!("{minutes}m{seconds}"),
+                (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
+            }
+        }
+    };
+    format!("{sign}{text}")
+}
+
 /// Nanoseconds from Go's duration notation: `1h2m3.5s`, `300ms`, `-1s`, `0`.
 ///
 /// # Errors
@@ -195,6 +225,16 @@ mod tests {
 
     #[test]
     fn go_durations() {
+        for (nanos, text) in [
+            (0, "0s"),
+            (1_500, "1.5µs"),
+            (20_000_000, "20ms"),
+            (1_500_000_000, "1.5s"),
+            (3_605_000_000_000, "1h0m5s"),
+            (-60_000_000_000, "-1m0s"),
+        ] {
+            assert_eq!(shown_duration(nanos), text);
+        }
         assert_eq!(go_duration("1h2m3.5s").unwrap(), 3_723_500_000_000);
         assert_eq!(go_duration("300ms").unwrap(), 300_000_000);
         assert_eq!(go_duration("10").unwrap_err(), "time: missing unit in duration \"10\"");

@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::failure::{CmdResult, Failure};
 use crate::format::json as layout;
 use crate::format::listing::{Listing, Row};
-use crate::format::template::{self, Format};
+use crate::format::template::Format;
 use crate::verb::{Arity, Verb};
 use crate::{context, out, text};
 
@@ -84,6 +84,8 @@ impl Verb for List {
         rows.extend(context::all(app).iter().map(|c| row(&c.name, &c.description, &c.host)));
         rows.sort_by(|a, b| a.get("Name").cmp(b.get("Name")));
         let listing = Listing {
+            type_name: "*formatter.clientContextContext",
+            raw: "",
             headers: &[
                 ("Name", "NAME"),
                 ("Description", "DESCRIPTION"),
@@ -195,7 +197,7 @@ impl Verb for Inspect {
             Some(source) => {
                 let template = Format::parse(source)?;
                 for object in &found {
-                    out::println(template.render(&template::from_json(object))?)?;
+                    out::println(template.show(object, "context.inspect")?)?;
                 }
             }
         }

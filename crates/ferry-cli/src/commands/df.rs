@@ -40,6 +40,8 @@ impl Verb for DiskUsage {
             return Ok(0);
         }
         let listing = Listing {
+            type_name: "*formatter.diskUsageImagesContext",
+            raw: "",
             headers: &[
                 ("Type", "TYPE"),
                 ("TotalCount", "TOTAL"),

@@ -5,7 +5,7 @@ use ferry_client::Request;
 use serde_json::Value;
 
 use crate::app::App;
-use crate::failure::CmdResult;
+use crate::failure::{CmdResult, Failure};
 use crate::format::template::{self, Format};
 use crate::opts::filter;
 use crate::out::Stream;
@@ -42,7 +42,10 @@ impl Verb for Events {
         let format = self.format.as_deref().filter(|f| !f.is_empty());
         let template = match format {
             None | Some("json") => None,
-            Some(source) => Some(Format::parse_list(source)?),
+            Some(source) => Some(
+                Format::parse_list(source)
+                    .map_err(|e| Failure::new(format!("Error parsing format: {e}")).with_code(64))?,
+            ),
         };
         let request = Request::get("/events")
             .query_opt("since", &instant(&self.since))
@@ -58,7 +61,8 @@ impl Verb for Events {
             for event in events {
                 let line = match (&template, format) {
                     (Some(template), _) => {
-                        template.render(&template::from_json(&serde_json::from_slice(event)?))?
+                        let data = template::typed(&serde_json::from_slice(event)?, "events.Message");
+                        template.run(&data).map_err(Failure::new)?
                     }
                     (None, Some(_)) => String::from_utf8_lossy(event).into_owned(),
                     (None, None) => plain(&serde_json::from_slice(event)?),

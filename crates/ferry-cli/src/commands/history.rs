@@ -56,7 +56,13 @@ impl Verb for History {
         } else {
             &["ID", "CreatedAt", "CreatedBy", "Size", "Comment"]
         };
-        let listing = Listing { headers: &HEADERS, columns, quiet: self.quiet.then_some("ID") };
+        let listing = Listing {
+            type_name: "*image.historyContext",
+            headers: &HEADERS,
+            columns,
+            quiet: self.quiet.then_some("ID"),
+            raw: "",
+        };
         out::print(listing.render(self.format.as_deref(), &rows)?)?;
         Ok(0)
     }

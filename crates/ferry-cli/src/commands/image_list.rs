@@ -79,7 +79,19 @@ impl Verb for Images {
         } else {
             &["Repository", "Tag", "ID", "CreatedSince", "Size"]
         };
-        let listing = Listing { headers: &HEADERS, columns, quiet: self.quiet.then_some("ID") };
+        let listing = Listing {
+            type_name: "*formatter.imageContext",
+            headers: &HEADERS,
+            columns,
+            quiet: self.quiet.then_some("ID"),
+            raw: if self.quiet {
+                "image_id: {{.ID}}\\n"
+            } else if digests {
+                "repository: {{ .Repository }}\\n{{if .Tag}}tag: {{.Tag}}\\n{{end}}digest: {{.Digest}}\\nimage_id: {{.ID}}\\ncreated_at: {{.CreatedAt}}\\nvirtual_size: {{.Size}}\\n"
+            } else {
+                "repository: {{.Repository}}\\n{{if .Tag}}tag: {{.Tag}}\\n{{end}}image_id: {{.ID}}\\ncreated_at: {{.CreatedAt}}\\nvirtual_size: {{.Size}}\\n"
+            },
+        };
         out::print(listing.render(format, &rows)?)?;
         Ok(0)
     }

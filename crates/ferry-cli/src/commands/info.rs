@@ -5,7 +5,7 @@ use ferry_client::Request;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::failure::CmdResult;
+use crate::failure::{CmdResult, Failure};
 use crate::format::template::{self, Format};
 use crate::verb::{Arity, Verb};
 use crate::{context, out, units};
@@ -57,8 +57,12 @@ impl Verb for Info {
             let mut all = server;
             all["ClientInfo"] = client;
             match &template {
-                Some(template) => out::println(template.render(&template::from_json(&all))?)?,
-                None => out::println(all.to_string())?,
+                Some(template) => {
+                    let text = template.run(&template::typed(&all, "system.dockerInfo"));
+                    out::println(text.as_deref().unwrap_or_default())?;
+                    text.map_err(Failure::new)?;
+                }
+                None => out::println(template::typed_json(&all, "system.dockerInfo"))?,
             }
         }
         failure.map_or(Ok(0), Err)

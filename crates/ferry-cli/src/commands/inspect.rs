@@ -95,6 +95,16 @@ impl Kind {
         }
     }
 
+    /// The type its objects have for templates.
+    fn schema(self) -> &'static str {
+        match self {
+            Self::Container => "container.InspectResponse",
+            Self::Image => "image.InspectResponse",
+            Self::Network => "network.Inspect",
+            Self::Volume => "volume.Volume",
+        }
+    }
+
     fn request(self, name: &str, size: bool) -> Request {
         let name = Request::escape(name);
         match self {
@@ -130,7 +140,7 @@ impl Verb for Inspect {
         };
         let size = self.size;
         show(app, self.format.as_deref(), &self.args, async |name| match kind {
-            Some(kind) => fetch(app, kind.request(name, size)).await,
+            Some(kind) => fetch(app, kind, kind.request(name, size)).await,
             None => search(app, name, size).await,
         })
         .await
@@ -138,9 +148,9 @@ impl Verb for Inspect {
 }
 
 /// The first object of any type with that name.
-async fn search(app: &App, name: &str, size: bool) -> Result<String, Failure> {
+async fn search(app: &App, name: &str, size: bool) -> Result<(Kind, String), Failure> {
     for kind in SEARCHED {
-        match fetch(app, kind.request(name, size)).await {
+        match fetch(app, kind, kind.request(name, size)).await {
             Err(e) if matches!(e.status, Some(404 | 501 | 503)) => {}
             // A name no image can have is no reason to stop looking.
             Err(e) if kind == Kind::Image && e.status == Some(400) => {}
@@ -151,13 +161,15 @@ async fn search(app: &App, name: &str, size: bool) -> Result<String, Failure> {
 }
 
 /// An object as the engine wrote it.
-async fn fetch(app: &App, request: Request) -> Result<String, Failure> {
+async fn fetch(app: &App, kind: Kind, request: Request) -> Result<(Kind, String), Failure> {
     let bytes = app.send(request).await?.bytes().await?;
-    String::from_utf8(bytes.to_vec()).map_err(|_| Failure::new("the engine's answer is not UTF-8"))
+    let text = String::from_utf8(bytes.to_vec())
+        .map_err(|_| Failure::new("the engine's answer is not UTF-8"))?;
+    Ok((kind, text))
 }
 
 macro_rules! inspect_one_kind {
-    ($type:ty, $paths:expr, $usage:expr, $self:ident => $request:expr) => {
+    ($type:ty, $kind:expr, $paths:expr, $usage:expr, $self:ident => $request:expr) => {
         impl Verb for $type {
             const PATHS: &'static [&'static str] = $paths;
             const USAGE: &'static str = $usage;
@@ -165,19 +177,19 @@ macro_rules! inspect_one_kind {
 
             async fn run($self, app: &App) -> CmdResult {
                 let request = $request;
-                show(app, $self.format.as_deref(), &$self.args, async |name| fetch(app, request(name)).await).await
+                show(app, $self.format.as_deref(), &$self.args, async |name| fetch(app, $kind, request(name)).await).await
             }
         }
     };
 }
 
-inspect_one_kind!(Containers, &["container inspect"], "[OPTIONS] CONTAINER [CONTAINER...]",
+inspect_one_kind!(Containers, Kind::Container, &["container inspect"], "[OPTIONS] CONTAINER [CONTAINER...]",
     self => |name: &str| Kind::Container.request(name, self.size));
-inspect_one_kind!(Images, &["image inspect"], "[OPTIONS] IMAGE [IMAGE...]",
+inspect_one_kind!(Images, Kind::Image, &["image inspect"], "[OPTIONS] IMAGE [IMAGE...]",
     self => |name: &str| Kind::Image.request(name, false).query_opt("platform", &platform(self.platform.as_deref())));
-inspect_one_kind!(Volumes, &["volume inspect"], "[OPTIONS] VOLUME [VOLUME...]",
+inspect_one_kind!(Volumes, Kind::Volume, &["volume inspect"], "[OPTIONS] VOLUME [VOLUME...]",
     self => |name: &str| Kind::Volume.request(name, false));
-inspect_one_kind!(Networks, &["network inspect"], "[OPTIONS] NETWORK [NETWORK...]",
+inspect_one_kind!(Networks, Kind::Network, &["network inspect"], "[OPTIONS] NETWORK [NETWORK...]",
     self => |name: &str| Kind::Network.request(name, false).flag("verbose", self.verbose));
 
 /// `os/arch[/variant]` as the API's JSON; empty for none.
@@ -193,85 +205,42 @@ pub fn platform(text: Option<&str>) -> String {
 /// Shows all objects, then says what could not be had.
 async fn show<F>(app: &App, format: Option<&str>, names: &[String], get: F) -> CmdResult
 where
-    F: AsyncFn(&str) -> Result<String, Failure>,
+    F: AsyncFn(&str) -> Result<(Kind, String), Failure>,
 {
     let format = format.filter(|f| !f.is_empty());
     let parsed = match format {
         None | Some("json") => None,
         Some(source) => Some(template::Format::parse(source)?),
     };
-    let mut found = Vec::new();
+    let mut shown = Vec::new();
     let mut complaints = Vec::new();
     for name in names {
-        match get(name).await {
-            Ok(object) => found.push(object),
-            Err(e) if e.unreachable && found.is_empty() => return Err(e),
+        let text = match get(name).await {
+            Ok((kind, object)) => match &parsed {
+                None => Ok(object),
+                Some(template) => template.show(&serde_json::from_str(&object)?, kind.schema()),
+            },
+            Err(e) if e.unreachable && shown.is_empty() => return Err(e),
+            Err(e) => Err(e),
+        };
+        match text {
+            Ok(text) => shown.push(text),
             Err(e) => complaints.push(finish(&e.message, &app.prog)),
         }
     }
     match (&parsed, format) {
-        (Some(template), _) => {
-            for object in &found {
-                out::println(template.render(&template::from_json(&with_optional_fields(object)?))?)?;
-            }
-            if found.is_empty() {
-                out::println("")?;
-            }
-        }
+        (Some(_), _) if shown.is_empty() => out::println("")?,
+        (Some(_), _) => shown.iter().try_for_each(out::println)?,
         (None, Some(_)) => {
-            let compact: Vec<Value> =
-                found.iter().map(|o| serde_json::from_str(o)).collect::<Result<_, _>>()?;
-            out::println(Value::Array(compact).to_string())?;
+            let all: Vec<String> = shown.iter().map(|o| json::squeeze(o)).collect();
+            out::println(format!("[{}]", all.join(",")))?;
         }
-        (None, None) => out::println(json::indent(&format!("[{}]", found.join(",")), "", "    "))?,
+        (None, None) => out::println(json::indent(&format!("[{}]", shown.join(",")), "", "    "))?,
     }
     if complaints.is_empty() {
         return Ok(0);
     }
     Err(Failure::new(complaints.join("\n")))
-}
-
-/// Fields the API leaves out when they are empty. Templates ask for them all the same
-/// (`{{if .State.Health}}`), and Docker's client knows them.
-const OPTIONAL: [(&str, &[&str]); 4] = [
-    ("State", &["Health"]),
-    (
-        "Config",
-        &[
-            "Healthcheck",
-            "StopSignal",
-            "StopTimeout",
-            "ExposedPorts",
-            "Shell",
-            "MacAddress",
-            "NetworkDisabled",
-            "ArgsEscaped",
-        ],
-    ),
-    (
-        "HostConfig",
-        &["Mounts", "Tmpfs", "Sysctls", "Annotations", "StorageOpt", "Init", "Runtime", "Isolation"],
-    ),
-    ("NetworkSettings", &["Ports", "Networks"]),
-];
-
-fn with_optional_fields(object: &str) -> Result<Value, Failure> {
-    let mut value: Value = serde_json::from_str(object)?;
-    let is_container = value.get("HostConfig").is_some() && value.get("State").is_some();
-    if is_container {
-        for key in ["SizeRw", "SizeRootFs", "GraphDriver", "ImageManifestDescriptor"] {
-            if value.get(key).is_none() {
-                value[key] = Value::Null;
-            }
-        }
-    }
-    for (owner, fields) in OPTIONAL {
-        let Some(owner) = value.get_mut(owner).and_then(Value::as_object_mut) else { continue };
-        for field in fields {
-            owner.entry(*field).or_insert(Value::Null);
-        }
-    }
-    Ok(value)
 }
 
 #[cfg(test)]
@@ -280,11 +249,15 @@ mod tests {
 
     #[test]
     fn health_can_be_asked_for() {
-        let object = r#"{"State":{"Status":"running"},"HostConfig":{},"Id":"a"}"#;
-        let data = template::from_json(&with_optional_fields(object).unwrap());
-        let render = |t: &str| template::Format::parse(t).unwrap().render(&data);
-        assert_eq!(render("{{if .State.Health}}y{{else}}n{{end}}").unwrap(), "n");
-        assert!(render("{{.State.Nope}}").is_err());
+        let object = serde_json::json!({"State": {"Status": "running"}, "HostConfig": {}, "Id": "a"});
+        let show = |t: &str| template::Format::parse(t).unwrap().show(&object, Kind::Container.schema());
+        assert_eq!(show("{{if .State.Health}}y{{else}}n{{end}}").unwrap(), "n");
+        assert_eq!(show("{{.State.Health}} {{.ID}}").unwrap(), "<nil> a");
+        assert_eq!(show("{{.Id}}").unwrap(), "a", "names of the wire do too");
+        assert_eq!(
+            show("{{.State.Health.Status}}").unwrap_err().message,
+            "template parsing error: template: :1:8: executing \"\" at <.State.Health.Status>: map has no entry for key \"Health\""
+        );
     }
 
     #[test]

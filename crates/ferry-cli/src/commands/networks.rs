@@ -138,6 +138,8 @@ impl Verb for List {
         networks.sort_by_key(|n| n["Name"].as_str().unwrap_or_default());
         let rows: Vec<Row> = networks.into_iter().map(|n| row(n, self.no_trunc)).collect();
         let listing = Listing {
+            type_name: "*network.networkContext",
+            raw: if self.quiet { "network_id: {{.ID}}\\n" } else { "network_id: {{.ID}}\\nname: {{.Name}}\\ndriver: {{.Driver}}\\nscope: {{.Scope}}\\n" },
             headers: &[
                 ("ID", "NETWORK ID"),
                 ("Name", "NAME"),

@@ -41,7 +41,11 @@ pub struct Ps {
     args: Vec<String>,
 }
 
-const HEADERS: [(&str, &str); 13] = [
+/// The template behind `raw`.
+const RAW: &str = "container_id: {{.ID}}\\nimage: {{.Image}}\\ncommand: {{.Command}}\\ncreated_at: {{.CreatedAt}}\\nstate: {{- pad .State 1 0}}\\nstatus: {{- pad .Status 1 0}}\\nnames: {{.Names}}\\nlabels: {{- pad .Labels 1 0}}\\nports: {{- pad .Ports 1 0}}\\n";
+const RAW_SIZE: &str = "container_id: {{.ID}}\\nimage: {{.Image}}\\ncommand: {{.Command}}\\ncreated_at: {{.CreatedAt}}\\nstate: {{- pad .State 1 0}}\\nstatus: {{- pad .Status 1 0}}\\nnames: {{.Names}}\\nlabels: {{- pad .Labels 1 0}}\\nports: {{- pad .Ports 1 0}}\\nsize: {{.Size}}\\n";
+
+const HEADERS: [(&str, &str); 14] = [
     ("ID", "CONTAINER ID"),
     ("Names", "NAMES"),
     ("Image", "IMAGE"),
@@ -54,6 +58,7 @@ const HEADERS: [(&str, &str); 13] = [
     ("Size", "SIZE"),
     ("Labels", "LABELS"),
     ("Mounts", "MOUNTS"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
     ("Networks", "NETWORKS"),
 ];
 const COLUMNS: [&str; 8] = ["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names", "Size"];
@@ -68,6 +73,16 @@ impl Verb for Ps {
             self.format.as_deref().or_else(|| app.config().ps_format.as_deref().filter(|_| !self.quiet));
         let last = if self.latest { 1 } else { self.last.unwrap_or(-1) };
         let size = self.size || format.is_some_and(|f| f.contains(".Size"));
+        let columns = if self.size { &COLUMNS[..] } else { &COLUMNS[..7] };
+        let listing = Listing {
+            type_name: "*formatter.ContainerContext",
+            headers: &HEADERS,
+            columns,
+            quiet: self.quiet.then_some("ID"),
+            raw: if self.size { RAW_SIZE } else { RAW },
+        };
+        // A template that asks for the wrong thing is an error even when there is nothing to show.
+        listing.check(format.unwrap_or_default(), row(&Value::Null, false))?;
         let request = Request::get("/containers/json")
             .flag("all", self.all)
             .query_opt("limit", &if last > 0 { last.to_string() } else { String::new() })
@@ -76,12 +91,6 @@ impl Verb for Ps {
         let containers = app.json(request).await?;
         let rows: Vec<Row> =
             containers.as_array().into_iter().flatten().map(|c| row(c, self.no_trunc)).collect();
-        let columns = if self.size { &COLUMNS[..] } else { &COLUMNS[..7] };
-        let listing = Listing { headers: &HEADERS, columns, quiet: self.quiet.then_some("ID") };
-        if rows.is_empty() {
-            // A template that asks for the wrong thing is an error even when there is nothing to show.
-            listing.render(format, &[row(&Value::Null, false)])?;
-        }
         out::print(listing.render(format, &rows)?)?;
         Ok(0)
     }
@@ -121,13 +130,8 @@ fn row(c: &Value, no_trunc: bool) -> Row {
                 .to_string(),
         ),
         ("Networks", networks.join(",")),
-        (
-            "Platform",
-            c["ImageManifestDescriptor"]["platform"]["architecture"].as_str().map_or_else(String::new, |a| {
-                format!("{}/{a}", c["ImageManifestDescriptor"]["platform"]["os"].as_str().unwrap_or_default())
-            }),
-        ),
     ])
+    .with("Platform", c["ImageManifestDescriptor"]["platform"].clone())
     .with_labels(&c["Labels"])
 }
 

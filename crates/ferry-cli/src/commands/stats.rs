@@ -66,6 +66,8 @@ impl Verb for Stats {
                 }
             }
             let listing = Listing {
+                type_name: "*container.statsContext",
+                raw: "",
                 headers: &HEADERS,
                 columns: &["ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs"],
                 quiet: None,

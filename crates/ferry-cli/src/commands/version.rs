@@ -5,7 +5,7 @@ use ferry_client::{CLIENT_API_VERSION, Request};
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::failure::CmdResult;
+use crate::failure::{CmdResult, Failure};
 use crate::format::template::{self, Format};
 use crate::verb::{Arity, Verb};
 use crate::{context, out, time};
@@ -37,7 +37,10 @@ impl Verb for Version {
         let format = self.format.as_deref().filter(|f| !f.is_empty());
         let template = match format {
             None | Some("json") => None,
-            Some(source) => Some(Format::parse(source)?),
+            Some(source) => Some(
+                Format::parse_as("version", source)
+                    .map_err(|e| Failure::new(format!("template parsing error: {e}")).with_code(64))?,
+            ),
         };
         let answer = match app.client() {
             Ok(_) => app.json(Request::get("/version")).await,
@@ -47,7 +50,6 @@ impl Verb for Version {
         let client = json!({
             "Version": env!("CARGO_PKG_VERSION"),
             "ApiVersion": spoken.to_string(),
-            "APIVersion": spoken.to_string(),
             "DefaultAPIVersion": CLIENT_API_VERSION.to_string(),
             "GitCommit": "",
             "Os": std::env::consts::OS,
@@ -60,21 +62,15 @@ impl Verb for Version {
         };
         match (template, format) {
             (Some(template), _) => {
-                let mut server = server;
-                if let Some(version) = server["ApiVersion"].as_str().map(str::to_owned) {
-                    server["APIVersion"] = version.into();
-                }
                 let data = json!({"Client": client, "Server": server});
-                if failure.is_none() || !format.unwrap_or_default().contains(".Server") {
-                    out::println(template.render(&template::from_json(&data))?)?;
-                }
+                let text = template.run(&template::typed(&data, "system.versionInfo"));
+                // What came before a mistake in the template is shown, be it only the line's end.
+                out::println(text.as_deref().unwrap_or_default())?;
+                text.map_err(Failure::new)?;
             }
             (None, Some(_)) => {
-                let mut client = client;
-                if let Some(fields) = client.as_object_mut() {
-                    fields.remove("APIVersion");
-                }
-                out::println(json!({"Client": client, "Server": server}).to_string())?;
+                let data = json!({"Client": client, "Server": server});
+                out::println(template::typed_json(&data, "system.versionInfo"))?;
             }
             (None, None) => {
                 out::print(client_text(&client, spoken))?;

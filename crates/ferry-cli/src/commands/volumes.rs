@@ -89,6 +89,8 @@ impl Verb for List {
         volumes.sort_by_key(|v| v["Name"].as_str().unwrap_or_default());
         let rows: Vec<Row> = volumes.into_iter().map(row).collect();
         let listing = Listing {
+            type_name: "*formatter.volumeContext",
+            raw: if self.quiet { "name: {{.Name}}\\n" } else { "name: {{.Name}}\\ndriver: {{.Driver}}\\n" },
             headers: &[
                 ("Driver", "DRIVER"),
                 ("Name", "VOLUME NAME"),

@@ -64,6 +64,23 @@ pub fn indent(text: &str, prefix: &str, step: &str) -> String {
     out
 }
 
+/// Valid JSON on one line, keeping the order of fields and the spelling of numbers.
+pub fn squeeze(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let (mut in_string, mut escaped) = (false, false);
+    for c in text.chars() {
+        if in_string || !c.is_ascii_whitespace() {
+            out.push(c);
+        }
+        match c {
+            '"' if !escaped => in_string = !in_string,
+            _ => {}
+        }
+        escaped = in_string && c == '\\' && !escaped;
+    }
+    out
+}
+
 /// A value on one line, with `<`, `>` and `&` escaped as Go's encoder does by default.
 pub fn compact(value: &Value) -> String {
     let text = value.to_string();
@@ -76,6 +93,11 @@ pub fn compact(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_line_keeps_blanks_in_strings() {
+        assert_eq!(squeeze("{ \"a b\" : [ 1.50 , \"x \\\" y\" ] }\n"), r#"{"a b":[1.50,"x \" y"]}"#);
+    }
 
     #[test]
     fn layout_keeps_order_and_numbers() {
