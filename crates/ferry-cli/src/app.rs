@@ -61,10 +61,11 @@ impl App {
             _ => None,
         };
         let options = ClientOptions {
+            headers: headers(&self.config().http_headers)?,
+            remote_command: remote_command(&self.prog),
             tls: target.tls,
             api_version,
             user_agent: format!("{}-Client/{} (linux)", product(&self.prog), env!("CARGO_PKG_VERSION")),
-            ..ClientOptions::default()
         };
         let endpoint = target.host.parse().map_err(Failure::from)?;
         Ok(self.client.get_or_init(|| Client::new(endpoint, options)))
@@ -122,6 +123,25 @@ impl App {
     pub fn detach_keys<'a>(&'a self, given: Option<&'a str>) -> &'a str {
         given.filter(|k| !k.is_empty()).or(self.config().detach_keys.as_deref()).unwrap_or("")
     }
+}
+
+/// The user's own headers. One that identifies the program is left to the program.
+fn headers(given: &std::collections::BTreeMap<String, String>) -> Result<ferry_client::Headers, Failure> {
+    let pairs = given.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("user-agent"));
+    ferry_client::headers(pairs).map_err(Failure::from)
+}
+
+/// What an `ssh` host runs to reach its engine. A machine with ferry may have no `docker`, and the other
+/// way round.
+fn remote_command(prog: &str) -> Vec<String> {
+    let words: &[&str] = if prog == "docker" {
+        &["docker", "system", "dial-stdio"]
+    } else {
+        &[
+            "sh -c 'if command -v ferry >/dev/null; then exec ferry system dial-stdio; fi; exec docker system dial-stdio'",
+        ]
+    };
+    words.iter().map(|w| (*w).to_owned()).collect()
 }
 
 /// Path of a file relative to the working directory, for messages.

@@ -59,6 +59,12 @@ fn dispatch(prog: &str, args: &[OsString]) -> Result<u8, Failure> {
         }
         Parsed::BadFlag(message) | Parsed::BadCount(message) => return Err(bad_flag(message)),
     };
+    if let [_, second, ..] = globals.host.as_slice() {
+        let shown = crate::text::quote(second);
+        return Err(bad_flag(format!(
+            "invalid argument {shown} for \"-H, --host\" flag: specify only one -H"
+        )));
+    }
     if globals.version {
         out::println(format!("{} version {}", crate::app::product(prog), env!("CARGO_PKG_VERSION")))?;
         return Ok(0);
@@ -114,9 +120,10 @@ fn no_such_command(prog: &str, words: &[OsString]) -> Result<u8, Failure> {
             "{prog}: unknown command: {prog} {first}\n\nRun '{prog} --help' for more information"
         )));
     }
+    let command = if first == "volume" { " COMMAND" } else { "" };
     match word(1) {
         None => {
-            out::print(help::group(prog, &first))?;
+            out::note(help::group(prog, &first).trim_end());
             Ok(0)
         }
         Some(flag) if flag == "--help" || flag == "-h" => {
@@ -127,8 +134,9 @@ fn no_such_command(prog: &str, words: &[OsString]) -> Result<u8, Failure> {
             "unknown flag: {flag}\n\nUsage:  {prog} {first}\n\nRun '{prog} {first} --help' for more information"
         ))
         .with_code(CLIENT_FAILED)),
+        // Go's flag library shows what the group was declared with, and one was declared differently.
         Some(second) => Err(Failure::new(format!(
-            "{prog}: unknown command: {prog} {first} {second}\n\nUsage:  {prog} {first}\n\nRun '{prog} {first} --help' for more information"
+            "{prog}: unknown command: {prog} {first} {second}\n\nUsage:  {prog} {first}{command}\n\nRun '{prog} {first} --help' for more information"
         ))),
     }
 }
@@ -141,7 +149,7 @@ fn execute(app: App, spec: &'static Spec, path: &str, args: &[OsString]) -> Resu
         Parsed::Matches(matches) => matches,
         Parsed::Help { deprecated } => {
             if deprecated {
-                out::note("Flag shorthand -h has been deprecated, use --help");
+                out::println("Flag shorthand -h has been deprecated, use --help")?;
             }
             out::print(help::command(&prog, path, spec))?;
             return Ok(0);
@@ -152,7 +160,10 @@ fn execute(app: App, spec: &'static Spec, path: &str, args: &[OsString]) -> Resu
             return Err(Failure::new(text).with_code(CLIENT_FAILED));
         }
         Parsed::BadCount(message) => {
-            let verb = if matches!(spec.arity, Arity::AtLeast(_) | Arity::Range(..)) { "See" } else { "Run" };
+            if spec.bare_count {
+                return Err(Failure::new(message));
+            }
+            let verb = if matches!(spec.arity, Arity::AtLeast(_)) { "See" } else { "Run" };
             return Err(Failure::new(format!(
                 "{prog}: {message}\n\nUsage:  {usage_line}\n\n{verb} '{called} --help' for more information"
             )));

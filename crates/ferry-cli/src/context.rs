@@ -68,9 +68,12 @@ pub fn resolve(app: &App) -> Result<Target, Failure> {
     if app.globals.context.is_some() && !app.globals.host.is_empty() {
         return Err(Failure::new("conflicting options: cannot specify both --host and --context"));
     }
-    if app.globals.host.len() > 1 {
-        return Err(Failure::new("Specify only one -H"));
-    }
+    find_target(app).map_err(|e| {
+        Failure::new(format!("Failed to initialize: unable to resolve docker endpoint: {}", e.message))
+    })
+}
+
+fn find_target(app: &App) -> Result<Target, Failure> {
     let name = current(app);
     if name != "default" {
         let context = load(app, &name)?;
@@ -81,8 +84,11 @@ pub fn resolve(app: &App) -> Result<Target, Failure> {
         // An explicit `--context default` still honours the environment, as Docker does.
         env("DOCKER_HOST")
     });
-    let tls = tls_options(app);
+    let tls = tls_options(app)?;
     let host = given.map_or_else(|| default_host(&app.prog).to_owned(), |h| normalize(&h, tls.is_some()));
+    if host.parse::<ferry_client::Endpoint>().is_err() {
+        return Err(Failure::new(format!("invalid bind address format: {host}")));
+    }
     Ok(Target { host, tls })
 }
 
@@ -100,24 +106,32 @@ fn normalize(host: &str, secured: bool) -> String {
     if secured && !has_port && !authority.contains('/') { format!("{host}:2376") } else { host }
 }
 
-fn tls_options(app: &App) -> Option<TlsOptions> {
+fn tls_options(app: &App) -> Result<Option<TlsOptions>, Failure> {
     let g = &app.globals;
     let verify = g.tlsverify || env("DOCKER_TLS_VERIFY").is_some();
     if !(verify || g.tls || env("DOCKER_TLS").is_some()) {
-        return None;
+        return Ok(None);
     }
     let dir = env("DOCKER_CERT_PATH").map_or_else(|| app.config_dir(), PathBuf::from);
-    let file = |given: &Option<String>, name: &str| match given {
-        Some(path) if path.is_empty() => None,
-        Some(path) => Some(PathBuf::from(path)),
-        None => Some(dir.join(name)).filter(|p| p.exists()),
+    // A client may have no certificate of its own, but what it trusts must be there.
+    let file = |given: &Option<String>, name: &str, optional: bool| {
+        let path = match given {
+            Some(path) if path.is_empty() => return Ok(None),
+            Some(path) => PathBuf::from(path),
+            None => dir.join(name),
+        };
+        match std::fs::File::open(&path) {
+            Ok(_) => Ok(Some(path)),
+            Err(_) if optional && given.is_none() => Ok(None),
+            Err(e) => Err(Failure::new(crate::text::open_error(&path.to_string_lossy(), &e))),
+        }
     };
-    Some(TlsOptions {
+    Ok(Some(TlsOptions {
         verify,
-        ca: file(&g.tlscacert, "ca.pem"),
-        cert: file(&g.tlscert, "cert.pem"),
-        key: file(&g.tlskey, "key.pem"),
-    })
+        ca: file(&g.tlscacert, "ca.pem", false)?,
+        cert: file(&g.tlscert, "cert.pem", true)?,
+        key: file(&g.tlskey, "key.pem", true)?,
+    }))
 }
 
 fn context_tls(context: &Context) -> Option<TlsOptions> {
@@ -128,6 +142,101 @@ fn context_tls(context: &Context) -> Option<TlsOptions> {
         return None;
     }
     Some(TlsOptions { verify: !skip, ca, cert, key })
+}
+
+/// Where a stored context's description and its certificates lie.
+pub fn folders(app: &App, name: &str) -> (PathBuf, PathBuf) {
+    let id = hex(&Sha256::digest(name.as_bytes()));
+    (store(app).join("meta").join(&id), store(app).join("tls").join(&id))
+}
+
+/// Whether a context can be called so.
+///
+/// # Errors
+/// Docker's text when it cannot.
+pub fn check_name(name: &str) -> Result<(), Failure> {
+    if name == "default" {
+        return Err(Failure::new("\"default\" is a reserved context name"));
+    }
+    let word = |b: u8| b.is_ascii_alphanumeric();
+    let mut bytes = name.bytes();
+    let good =
+        bytes.next().is_some_and(word) && bytes.len() > 0 && bytes.all(|b| word(b) || b"_.+-".contains(&b));
+    if good {
+        return Ok(());
+    }
+    let shown = crate::text::quote(name);
+    Err(Failure::new(format!(
+        "context name {shown} is invalid, names are validated against regexp \"^[a-zA-Z0-9][a-zA-Z0-9_.+-]+$\""
+    )))
+}
+
+/// Writes a context's description; the file is replaced as a whole.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn save(app: &App, name: &str, meta: &Value) -> Result<(), Failure> {
+    let (dir, _) = folders(app, name);
+    let failed = |e: std::io::Error| Failure::new(crate::text::open_error(&dir.to_string_lossy(), &e));
+    std::fs::create_dir_all(&dir).map_err(failed)?;
+    let partial = dir.join(format!("meta.json.{}", std::process::id()));
+    std::fs::write(&partial, meta.to_string()).map_err(failed)?;
+    std::fs::rename(&partial, dir.join("meta.json")).map_err(failed)
+}
+
+/// Replaces a context's certificates; only their owner may read them.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn save_tls(app: &App, name: &str, files: &[(String, Vec<u8>)]) -> Result<(), Failure> {
+    use std::io::Write as _;
+    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+    let (_, dir) = folders(app, name);
+    let failed = |e: std::io::Error| Failure::new(crate::text::open_error(&dir.to_string_lossy(), &e));
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir).map_err(failed)?;
+    }
+    for (path, content) in files {
+        let file = dir.join(path);
+        let parent = file.parent().unwrap_or(&dir);
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
+        let mut open = std::fs::OpenOptions::new();
+        let mut out = open.write(true).create(true).truncate(true).mode(0o600).open(&file).map_err(failed)?;
+        out.write_all(content).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The certificates of a context, by path within it: `docker/ca.pem`.
+pub fn tls_files(app: &App, name: &str) -> Vec<(String, Vec<u8>)> {
+    let (_, dir) = folders(app, name);
+    let mut all = Vec::new();
+    for endpoint in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+        for file in std::fs::read_dir(endpoint.path()).into_iter().flatten().flatten() {
+            let Ok(content) = std::fs::read(file.path()) else { continue };
+            let (a, b) = (endpoint.file_name(), file.file_name());
+            all.push((format!("{}/{}", a.to_string_lossy(), b.to_string_lossy()), content));
+        }
+    }
+    all.sort();
+    all
+}
+
+/// Removes a stored context.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn remove(app: &App, name: &str) -> Result<(), Failure> {
+    let (meta, tls) = folders(app, name);
+    for dir in [meta, tls] {
+        match std::fs::remove_dir_all(&dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Failure::new(crate::text::open_error(&dir.to_string_lossy(), &e)));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn store(app: &App) -> PathBuf {

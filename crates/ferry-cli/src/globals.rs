@@ -16,7 +16,7 @@ pub struct Globals {
     #[arg(long, short = 'D')]
     pub debug: bool,
     /// Daemon socket to connect to
-    #[arg(long, short = 'H', value_name = "list")]
+    #[arg(long, short = 'H', value_name = "string")]
     pub host: Vec<String>,
     /// Set the logging level ("debug", "info", "warn", "error", "fatal") (default "info")
     #[arg(long, short = 'l', value_name = "string")]

@@ -36,6 +36,7 @@ pub fn command(prog: &str, path: &str, spec: &Spec) -> String {
 
 /// `docker run [OPTIONS] IMAGE …`; a command of several forms has one per line.
 pub fn usage_line(prog: &str, path: &str, spec: &Spec) -> String {
+    let path = canonical(path, spec);
     let forms: Vec<_> = spec
         .usage
         .split('\n')
@@ -43,13 +44,22 @@ pub fn usage_line(prog: &str, path: &str, spec: &Spec) -> String {
             if form.is_empty() {
                 format!("{prog} {path}")
             } else if form.starts_with("cp ") {
-                format!("{prog} {}{form}", path.trim_end_matches("cp"))
+                format!("{prog} {form}")
             } else {
                 format!("{prog} {path} {form}")
             }
         })
         .collect();
     forms.join("\n\t")
+}
+
+/// The name under which a command is listed in the group it was called in.
+fn canonical<'a>(path: &'a str, spec: &Spec) -> &'a str
+where
+    'static: 'a,
+{
+    let group = |p: &str| p.split_once(' ').map(|(g, _)| g.to_owned());
+    spec.paths.iter().copied().find(|p| group(p) == group(path)).unwrap_or(path)
 }
 
 /// A command's description.

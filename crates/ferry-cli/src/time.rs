@@ -77,6 +77,21 @@ pub fn api_timestamp(text: &str) -> String {
     text.to_owned()
 }
 
+/// As [`api_timestamp`], refusing what is neither a time nor a number the engine could take for one.
+///
+/// # Errors
+/// Docker's text.
+pub fn checked_timestamp(text: &str) -> Result<String, String> {
+    let stamp = api_timestamp(text);
+    let number = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+    let bare = stamp.strip_prefix('-').unwrap_or(&stamp);
+    let (whole, fraction) = bare.split_once('.').unwrap_or((bare, "0"));
+    if number(whole) && number(fraction) {
+        return Ok(stamp);
+    }
+    Err(format!("failed to parse value as time or duration: {}", crate::text::quote(text)))
+}
+
 fn seconds(stamp: Timestamp) -> String {
     format!("{}.{:09}", stamp.as_second(), stamp.subsec_nanosecond().unsigned_abs())
 }

@@ -79,6 +79,11 @@ pub fn parse(spec: &Spec, path: &str, args: &[OsString]) -> Parsed {
         .find(|id| id.as_str() == "args")
         .and_then(|id| matches.get_raw(id.as_str()))
         .map_or(0, Iterator::count);
+    if let (true, Arity::Exact(n)) = (spec.bare_count, spec.arity)
+        && given != n
+    {
+        return Parsed::BadCount(format!("accepts {n} arg(s), received {given}"));
+    }
     match count_error(spec.arity, given) {
         Some(complaint) => Parsed::BadCount(format!("'{path}' {complaint}")),
         None => Parsed::Matches(matches),
@@ -152,11 +157,13 @@ fn unknown(shown: &str, args: &[OsString]) -> String {
     match shown.strip_prefix('-') {
         Some(short) if !short.starts_with('-') => {
             let letter = short.chars().next().unwrap_or('-');
+            // What came before the letter has been understood and is not shown.
             let cluster = args
                 .iter()
                 .filter_map(|a| a.to_str())
                 .find(|a| a.starts_with('-') && !a.starts_with("--") && a.contains(letter))
-                .unwrap_or(shown);
+                .and_then(|a| a.find(letter).map(|at| format!("-{}", &a[at..])))
+                .unwrap_or_else(|| shown.to_owned());
             format!("unknown shorthand flag: '{letter}' in {cluster}")
         }
         _ => format!("unknown flag: {}", shown.split('=').next().unwrap_or(shown)),

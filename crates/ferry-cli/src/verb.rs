@@ -35,6 +35,9 @@ pub trait Verb: Args + Sized {
     /// Whether failures are shown as `run`'s are: program name in front, pointer to the help behind.
     const RUN_STYLE_ERRORS: bool = false;
 
+    /// Whether a wrong number of arguments is reported in cobra's bare words, as some commands do.
+    const BARE_COUNT: bool = false;
+
     /// Does it.
     async fn run(self, app: &App) -> CmdResult;
 }
@@ -49,6 +52,7 @@ pub struct Spec {
     pub usage: &'static str,
     pub arity: Arity,
     pub run_style_errors: bool,
+    pub bare_count: bool,
     pub define: fn() -> Command,
     pub start: for<'a> fn(&'a App, ArgMatches) -> Running<'a>,
 }
@@ -60,6 +64,7 @@ pub const fn spec<V: Verb + 'static>() -> Spec {
         usage: V::USAGE,
         arity: V::ARITY,
         run_style_errors: V::RUN_STYLE_ERRORS,
+        bare_count: V::BARE_COUNT,
         define: define::<V>,
         start: start::<V>,
     }

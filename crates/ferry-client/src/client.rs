@@ -29,6 +29,21 @@ pub struct ClientOptions {
     pub user_agent: String,
     /// More headers for every request (`HttpHeaders` of Docker's client configuration).
     pub headers: HeaderMap,
+    /// What `ssh` runs on the other machine to reach its engine.
+    pub remote_command: Vec<String>,
+}
+
+/// Headers from names and values.
+///
+/// # Errors
+/// When one has bytes a header must not have.
+pub fn headers<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a String)>) -> Result<HeaderMap, Error> {
+    let mut all = HeaderMap::new();
+    for (name, value) in pairs {
+        let name = http::HeaderName::from_bytes(name.as_bytes()).map_err(http::Error::from)?;
+        all.insert(name, http::HeaderValue::from_str(value).map_err(http::Error::from)?);
+    }
+    Ok(all)
 }
 
 /// A client of one engine. Connections are opened when first needed and kept for the next request.
@@ -236,6 +251,14 @@ impl Client {
         Ok(Hijacked { io: TokioIo::new(upgraded), multiplexed })
     }
 
+    /// A connection to the engine with nothing sent over it yet.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub async fn dial(&self) -> Result<Box<dyn crate::connect::Stream>, Error> {
+        connect::dial(&self.endpoint, &self.options).await
+    }
+
     async fn send_once(&self, request: Request) -> Result<Response, Error> {
         let mut uri = format!("{}/v{}{}", self.base(), self.api_version(), request.path);
         if !request.query.is_empty() {
@@ -269,7 +292,7 @@ impl Client {
         let headers = wire.headers_mut();
         headers.extend(self.options.headers.clone());
         let host = match &self.endpoint {
-            Endpoint::Unix(_) => http::HeaderValue::from_static("api.moby.localhost"),
+            Endpoint::Unix(_) | Endpoint::Ssh { .. } => http::HeaderValue::from_static("api.moby.localhost"),
             Endpoint::Tcp { host, port, .. } if host.contains(':') => {
                 http::HeaderValue::from_str(&format!("[{host}]:{port}")).map_err(http::Error::from)?
             }
@@ -288,7 +311,7 @@ impl Client {
         loop {
             let (mut connection, kept) = match self.pool.take() {
                 Some(connection) => (connection, true),
-                None => (connect::open(&self.endpoint, self.options.tls.as_ref()).await?, false),
+                None => (connect::open(&self.endpoint, &self.options).await?, false),
             };
             match connection.try_send_request(wire).await {
                 Ok(response) => return Ok((response, connection)),
@@ -309,7 +332,7 @@ impl Client {
 
     fn base(&self) -> &str {
         match &self.endpoint {
-            Endpoint::Unix(_) => "",
+            Endpoint::Unix(_) | Endpoint::Ssh { .. } => "",
             Endpoint::Tcp { base, .. } => base,
         }
     }

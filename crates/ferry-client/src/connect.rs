@@ -9,9 +9,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::body::WireBody;
+use crate::client::ClientOptions;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::tls::TlsOptions;
+use crate::ssh;
 
 /// One HTTP/1.1 connection able to send the next request.
 pub(crate) type Connection = SendRequest<WireBody>;
@@ -37,28 +38,44 @@ impl Pool {
     }
 }
 
-/// Connects and starts the task that drives the connection; the caller must be inside a tokio runtime.
-pub(crate) async fn open(endpoint: &Endpoint, tls: Option<&TlsOptions>) -> Result<Connection, Error> {
+/// A byte stream to the engine.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// Connects; the caller must be inside a tokio runtime.
+pub(crate) async fn dial(endpoint: &Endpoint, options: &ClientOptions) -> Result<Box<dyn Stream>, Error> {
     let failed = |source: io::Error| Error::Connect { endpoint: endpoint.to_string(), source };
-    match (endpoint, tls) {
-        (Endpoint::Unix(path), _) => {
-            let stream = UnixStream::connect(path).await.map_err(failed)?;
-            start(stream).await.map_err(|e| failed(io::Error::other(e)))
-        }
-        (Endpoint::Tcp { host, port, .. }, None) => {
+    Ok(match (endpoint, &options.tls) {
+        (Endpoint::Unix(path), _) => Box::new(UnixStream::connect(path).await.map_err(failed)?),
+        (Endpoint::Tcp { host, port, .. }, tls) => {
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
             stream.set_nodelay(true).map_err(failed)?;
-            start(stream).await.map_err(|e| failed(io::Error::other(e)))
-        }
-        (Endpoint::Tcp { host, port, .. }, Some(tls)) => {
+            let Some(tls) = tls else { return Ok(Box::new(stream)) };
             let connector = tls.connector()?;
-            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
-            stream.set_nodelay(true).map_err(failed)?;
             let name = rustls::pki_types::ServerName::try_from(host.clone())
                 .map_err(|_| Error::Endpoint(endpoint.to_string()))?;
-            let stream = connector.connect(name, stream).await.map_err(failed)?;
-            start(stream).await.map_err(|e| failed(io::Error::other(e)))
+            Box::new(connector.connect(name, stream).await.map_err(failed)?)
         }
+        (Endpoint::Ssh { user, host, port, socket }, _) => {
+            let way = ssh::Way { user, host, port: *port, socket, command: &options.remote_command };
+            Box::new(way.open().map_err(failed)?)
+        }
+    })
+}
+
+/// Connects and starts the task that drives the connection.
+pub(crate) async fn open(endpoint: &Endpoint, options: &ClientOptions) -> Result<Connection, Error> {
+    let failed = |e| Error::Connect { endpoint: endpoint.to_string(), source: io::Error::other(e) };
+    // The two common ways are not boxed: every command pays for them.
+    match (endpoint, &options.tls) {
+        (Endpoint::Unix(path), _) => {
+            let connect = UnixStream::connect(path).await;
+            let stream =
+                connect.map_err(|source| Error::Connect { endpoint: endpoint.to_string(), source })?;
+            start(stream).await.map_err(failed)
+        }
+        _ => start(dial(endpoint, options).await?).await.map_err(failed),
     }
 }
 

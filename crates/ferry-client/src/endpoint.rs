@@ -23,6 +23,17 @@ pub enum Endpoint {
         /// Path every request starts with, without a trailing slash; usually empty.
         base: String,
     },
+    /// `ssh://[user@]host[:port][/socket]`: the engine of another machine, by way of its `ssh`.
+    Ssh {
+        /// Who to log in as; `ssh` decides when it is empty.
+        user: String,
+        /// Name or address.
+        host: String,
+        /// Port of the ssh daemon, when it is given.
+        port: Option<u16>,
+        /// Socket on the other machine, when it is not the usual one.
+        socket: String,
+    },
 }
 
 impl FromStr for Endpoint {
@@ -36,9 +47,33 @@ impl FromStr for Endpoint {
             "unix" if !rest.is_empty() => Ok(Self::Unix(PathBuf::from(rest))),
             "tcp" | "http" | "https" => parse_tcp(rest).ok_or_else(|| Error::Endpoint(s.to_owned())),
             "unix" => Err(Error::Endpoint(s.to_owned())),
+            "ssh" => parse_ssh(rest).ok_or_else(|| Error::Endpoint(s.to_owned())),
             _ => Err(Error::Protocol(s.to_owned())),
         }
     }
+}
+
+/// A user or host that begins with a hyphen would be an option of `ssh`.
+fn parse_ssh(rest: &str) -> Option<Endpoint> {
+    let (authority, socket) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let (user, address) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let (host, port) = match address.strip_prefix('[') {
+        Some(v6) => {
+            let (host, after) = v6.split_once(']')?;
+            (host, after.strip_prefix(':'))
+        }
+        None => address.split_once(':').map_or((address, None), |(host, port)| (host, Some(port))),
+    };
+    let port = match port {
+        Some(port) => Some(port.parse().ok()?),
+        None => None,
+    };
+    let bad = |word: &str| word.starts_with('-') || word.contains(char::is_whitespace);
+    if host.is_empty() || bad(host) || bad(user) || user.contains(':') {
+        return None;
+    }
+    let socket = if socket == "/" { "" } else { socket };
+    Some(Endpoint::Ssh { user: user.to_owned(), host: host.to_owned(), port, socket: socket.to_owned() })
 }
 
 fn parse_tcp(rest: &str) -> Option<Endpoint> {
@@ -70,6 +105,17 @@ impl fmt::Display for Endpoint {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::Tcp { host, port, base } if host.contains(':') => write!(f, "tcp://[{host}]:{port}{base}"),
             Self::Tcp { host, port, base } => write!(f, "tcp://{host}:{port}{base}"),
+            Self::Ssh { user, host, port, socket } => {
+                f.write_str("ssh://")?;
+                if !user.is_empty() {
+                    write!(f, "{user}@")?;
+                }
+                f.write_str(host)?;
+                if let Some(port) = port {
+                    write!(f, ":{port}")?;
+                }
+                f.write_str(socket)
+            }
         }
     }
 }
@@ -87,6 +133,8 @@ mod tests {
             ("tcp://[::1]:7", "tcp://[::1]:7"),
             ("tcp://:2375", "tcp://localhost:2375"),
             ("https://h:1/base/", "tcp://h:1/base"),
+            ("ssh://me@h:22/run/x.sock", "ssh://me@h:22/run/x.sock"),
+            ("ssh://h/", "ssh://h"),
         ] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), shown);
         }
@@ -94,7 +142,18 @@ mod tests {
 
     #[test]
     fn refused() {
-        for bad in ["", "/run/x.sock", "unix://", "tcp://h:x", "tcp://h:99999", "ssh://h", "npipe:////./x"] {
+        for bad in [
+            "",
+            "/run/x.sock",
+            "unix://",
+            "tcp://h:x",
+            "tcp://h:99999",
+            "ssh://-oProxyCommand=x",
+            "ssh://",
+            "ssh://u:p@h",
+            "fd://",
+            "npipe:////./x",
+        ] {
             assert!(bad.parse::<Endpoint>().is_err(), "{bad}");
         }
     }

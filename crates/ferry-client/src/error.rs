@@ -46,7 +46,7 @@ pub enum Error {
     #[error("unable to parse docker host `{0}`")]
     Endpoint(String),
     /// The address names a transport ferry has no client for.
-    #[error("unsupported protocol in docker host `{0}`: use unix:// or tcp://")]
+    #[error("unsupported protocol in docker host `{0}`: use unix://, tcp:// or ssh://")]
     Protocol(String),
     /// A certificate or key file is unusable.
     #[error("could not load TLS material from {path}: {reason}")]

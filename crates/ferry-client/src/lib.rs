@@ -14,14 +14,16 @@ mod error;
 mod hijack;
 mod negotiate;
 mod response;
+mod ssh;
 mod tls;
 
 pub use body::{RequestBody, Sender};
-pub use client::{Client, ClientOptions, Request};
+pub use client::{Client, ClientOptions, Request, headers};
+pub use connect::Stream;
 pub use endpoint::Endpoint;
 pub use error::Error;
 pub use hijack::Hijacked;
-pub use http::{Method, StatusCode};
+pub use http::{HeaderMap as Headers, Method, StatusCode};
 pub use negotiate::{ApiVersion, CLIENT_API_VERSION};
 pub use response::Response;
 pub use tls::TlsOptions;

@@ -37,20 +37,20 @@ impl Verb for Attach {
 
     async fn run(self, app: &App) -> CmdResult {
         let name = &self.args[0];
-        let keys = values::detach_keys(app.detach_keys(self.detach_keys.as_deref()))?;
         let path = format!("/containers/{}", Request::escape(name));
         let container = app.json(Request::get(format!("{path}/json"))).await?;
         let state = &container["State"];
         for (field, text) in [
-            ("Running", "cannot attach to a stopped container, start it first"),
-            ("Paused", "cannot attach to a paused container, unpause it first"),
-            ("Restarting", "cannot attach to a restarting container, wait until it is running"),
+            ("Running", "You cannot attach to a stopped container, start it first"),
+            ("Paused", "You cannot attach to a paused container, unpause it first"),
+            ("Restarting", "You cannot attach to a restarting container, wait until it is running"),
         ] {
             let wanted = field == "Running";
             if state[field].as_bool().unwrap_or(wanted) != wanted {
                 return Err(Failure::new(text));
             }
         }
+        let keys = values::detach_keys(app.detach_keys(self.detach_keys.as_deref()))?;
         let tty = container["Config"]["Tty"] == true;
         let stdin = !self.no_stdin && container["Config"]["OpenStdin"] == true;
         if tty && stdin && !terminal::stdin_is_terminal() {

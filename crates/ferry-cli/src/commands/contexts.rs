@@ -47,16 +47,17 @@ pub struct Inspect {
 }
 
 /// Address of the default context: what the environment says, or the default socket.
-fn default_host(app: &App) -> String {
+pub fn default_host(app: &App) -> String {
     let env = std::env::var("DOCKER_HOST").ok().filter(|h| !h.is_empty());
     app.globals.host.first().cloned().or(env).unwrap_or_else(|| context::default_host(&app.prog).to_owned())
 }
 
-fn warn_overridden() {
+/// Says that the environment has the last word over `wanted`.
+fn warn_overridden(wanted: &str) {
     if std::env::var("DOCKER_HOST").is_ok_and(|h| !h.is_empty()) {
-        out::note(
-            "Warning: DOCKER_HOST environment variable overrides the active context. To use a context, either set the global --context flag, or unset DOCKER_HOST environment variable.",
-        );
+        out::note(format!(
+            "Warning: DOCKER_HOST environment variable overrides the active context. To use {wanted}, either set the global --context flag, or unset DOCKER_HOST environment variable.",
+        ));
     }
 }
 
@@ -97,9 +98,7 @@ impl Verb for List {
             quiet: self.quiet.then_some("Name"),
         };
         out::print(listing.render(self.format.as_deref(), &rows)?)?;
-        if !self.quiet {
-            warn_overridden();
-        }
+        warn_overridden("a context");
         Ok(0)
     }
 }
@@ -119,6 +118,7 @@ impl Verb for Use {
     const PATHS: &'static [&'static str] = &["context use"];
     const USAGE: &'static str = "CONTEXT";
     const ARITY: Arity = Arity::Exact(1);
+    const BARE_COUNT: bool = true;
 
     async fn run(self, app: &App) -> CmdResult {
         let name = self.args[0].as_str();
@@ -129,14 +129,14 @@ impl Verb for Use {
         out::println(name)?;
         out::note(format!("Current context is now {}", text::quote(name)));
         if name != "default" {
-            warn_overridden();
+            warn_overridden(&text::quote(name));
         }
         Ok(0)
     }
 }
 
 /// Writes `currentContext` into `config.json`, leaving everything else in it as it is.
-fn store_current(app: &App, name: &str) -> Result<(), Failure> {
+pub fn store_current(app: &App, name: &str) -> Result<(), Failure> {
     let dir = app.config_dir();
     let path = dir.join("config.json");
     let shown = path.display().to_string();
@@ -150,6 +150,8 @@ fn store_current(app: &App, name: &str) -> Result<(), Failure> {
     } else {
         config.insert("currentContext".to_owned(), name.into());
     }
+    // Other programs expect the key to be there.
+    config.entry("auths").or_insert_with(|| Value::Object(Map::new()));
     let content = layout::indent(&Value::Object(config).to_string(), "", "\t");
     let failed = |e: std::io::Error| Failure::new(text::open_error(&shown, &e));
     std::fs::create_dir_all(&dir).map_err(failed)?;
@@ -183,8 +185,12 @@ impl Verb for Inspect {
     async fn run(self, app: &App) -> CmdResult {
         let names = if self.args.is_empty() { vec![context::current(app)] } else { self.args.clone() };
         let mut found = Vec::new();
+        let mut complaints = Vec::new();
         for name in &names {
-            found.push(object(app, name)?);
+            match object(app, name) {
+                Ok(object) => found.push(object),
+                Err(e) => complaints.push(e.message),
+            }
         }
         match self.format.as_deref().filter(|f| !f.is_empty()) {
             None => {
@@ -201,7 +207,7 @@ impl Verb for Inspect {
                 }
             }
         }
-        Ok(0)
+        if complaints.is_empty() { Ok(0) } else { Err(Failure::new(complaints.join("\n"))) }
     }
 }
 

@@ -27,11 +27,21 @@ impl Verb for Create {
 
     async fn run(self, app: &App) -> CmdResult {
         check_pull_policy(&self.flags)?;
-        let creation = body::build(&self.flags).map_err(|e| Failure::new(e).with_code(CLIENT_FAILED))?;
+        let creation = body::build(&self.flags, proxies(app, &self.flags)?)
+            .map_err(|e| Failure::new(e).with_code(CLIENT_FAILED))?;
         let id = create(app, &self.flags, &creation.body).await?;
         out::println(id)?;
         Ok(0)
     }
+}
+
+/// Variables for the proxies of the configuration, as far as the flags do not set them.
+pub fn proxies(app: &App, flags: &ContainerFlags) -> Result<Vec<String>, Failure> {
+    if app.config().proxies.is_empty() {
+        return Ok(Vec::new());
+    }
+    let host = app.client()?.endpoint().to_string();
+    Ok(app.config().proxy_environment(&host, &flags.env))
 }
 
 /// Refuses an unknown `--pull`.
@@ -48,6 +58,10 @@ pub fn check_pull_policy(flags: &ContainerFlags) -> Result<(), Failure> {
 /// Creates the container, pulling its image if need be, and returns its id.
 pub async fn create(app: &App, flags: &ContainerFlags, body: &Value) -> Result<String, Failure> {
     let image = flags.args.first().map(String::as_str).unwrap_or_default();
+    if let Some(platform) = flags.platform.as_deref().filter(|p| !p.is_empty()) {
+        super::inspect::check_platform(platform)
+            .map_err(|e| Failure::new(format!("error parsing specified platform: {e}")))?;
+    }
     let reference = match image.parse::<ferry_types::ImageRef>() {
         Ok(reference) => Some(reference.tag_default()),
         Err(ferry_types::ImageRefError::LooksLikeId(_)) => None,

@@ -37,7 +37,8 @@ impl Verb for Events {
 
     async fn run(self, app: &App) -> CmdResult {
         let instant = |text: &Option<String>| {
-            text.as_deref().filter(|t| !t.is_empty()).map(time::api_timestamp).unwrap_or_default()
+            let given = text.as_deref().filter(|t| !t.is_empty());
+            given.map_or_else(|| Ok(String::new()), time::checked_timestamp).map_err(Failure::new)
         };
         let format = self.format.as_deref().filter(|f| !f.is_empty());
         let template = match format {
@@ -48,8 +49,8 @@ impl Verb for Events {
             ),
         };
         let request = Request::get("/events")
-            .query_opt("since", &instant(&self.since))
-            .query_opt("until", &instant(&self.until))
+            .query_opt("since", &instant(&self.since)?)
+            .query_opt("until", &instant(&self.until)?)
             .query_opt("filters", &filter::parameter(&self.filter));
         let mut response = app.send(request).await?;
         let mut pending: Vec<u8> = Vec::new();

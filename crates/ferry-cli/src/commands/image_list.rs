@@ -70,9 +70,7 @@ impl Verb for Images {
             .as_array()
             .into_iter()
             .flatten()
-            .flat_map(|image| {
-                names(image, digests, self.quiet).into_iter().map(|n| row(image, &n, self.no_trunc))
-            })
+            .flat_map(|image| names(image, digests).into_iter().map(|n| row(image, &n, self.no_trunc)))
             .collect();
         let columns: &[&str] = if self.digests {
             &["Repository", "Tag", "Digest", "ID", "CreatedSince", "Size"]
@@ -103,7 +101,7 @@ type Name = (String, String, String);
 const NONE: &str = "<none>";
 
 /// The lines an image has: one per tag, and per digest where digests are wanted.
-fn names(image: &Value, digests: bool, once: bool) -> Vec<Name> {
+fn names(image: &Value, digests: bool) -> Vec<Name> {
     let list = |key: &str| -> Vec<&str> {
         let all = image[key].as_array().into_iter().flatten().filter_map(Value::as_str);
         all.filter(|n| !n.starts_with("<none>")).collect()
@@ -128,7 +126,6 @@ fn names(image: &Value, digests: bool, once: bool) -> Vec<Name> {
     if all.is_empty() {
         all.push((NONE.to_owned(), NONE.to_owned(), NONE.to_owned()));
     }
-    all.truncate(if once { 1 } else { usize::MAX });
     all
 }
 
@@ -170,16 +167,13 @@ mod tests {
             "RepoTags": ["localhost:5000/a:1", "localhost:5000/a:2"], "RepoDigests": ["localhost:5000/a@sha256:x", "b@sha256:y"]
         });
         let shown = |digests| {
-            names(&image, digests, false)
-                .into_iter()
-                .map(|(r, t, d)| format!("{r}|{t}|{d}"))
-                .collect::<Vec<_>>()
+            names(&image, digests).into_iter().map(|(r, t, d)| format!("{r}|{t}|{d}")).collect::<Vec<_>>()
         };
         assert_eq!(
             shown(false),
             ["localhost:5000/a|1|<none>", "localhost:5000/a|2|<none>", "b|<none>|sha256:y"]
         );
         assert_eq!(shown(true)[0], "localhost:5000/a|1|sha256:x");
-        assert_eq!(names(&serde_json::json!({"RepoTags": null}), false, false)[0].0, NONE);
+        assert_eq!(names(&serde_json::json!({"RepoTags": null}), false)[0].0, NONE);
     }
 }

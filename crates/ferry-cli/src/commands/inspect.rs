@@ -163,8 +163,8 @@ async fn search(app: &App, name: &str, size: bool) -> Result<(Kind, String), Fai
 /// An object as the engine wrote it.
 async fn fetch(app: &App, kind: Kind, request: Request) -> Result<(Kind, String), Failure> {
     let bytes = app.send(request).await?.bytes().await?;
-    let text = String::from_utf8(bytes.to_vec())
-        .map_err(|_| Failure::new("the engine's answer is not UTF-8"))?;
+    let text =
+        String::from_utf8(bytes.to_vec()).map_err(|_| Failure::new("the engine's answer is not UTF-8"))?;
     Ok((kind, text))
 }
 
@@ -200,6 +200,59 @@ pub fn platform(text: Option<&str>) -> String {
     let fields: serde_json::Map<String, Value> =
         names.iter().filter_map(|n| parts.next().map(|p| ((*n).to_owned(), p.into()))).collect();
     Value::Object(fields).to_string()
+}
+
+/// Whether a platform makes sense: known system and architecture, at most three parts.
+///
+/// # Errors
+/// The reason in the words of containerd's parser, which Docker shows.
+pub fn check_platform(text: &str) -> Result<(), String> {
+    let quoted = crate::text::quote(text);
+    let parts: Vec<&str> = text.split('/').collect();
+    let word =
+        |p: &str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.()".contains(&b));
+    if parts.len() > 3 {
+        return Err(format!("{quoted}: cannot parse platform specifier: invalid argument"));
+    }
+    if let Some(bad) = parts.iter().find(|p| !word(p)) {
+        return Err(format!(
+            "{} is an invalid component of {quoted}: platform specifier component must match \"^[A-Za-z0-9_.-]+$\": invalid argument",
+            crate::text::quote(bad)
+        ));
+    }
+    const KNOWN: [&str; 26] = [
+        "linux",
+        "windows",
+        "darwin",
+        "freebsd",
+        "openbsd",
+        "netbsd",
+        "dragonfly",
+        "solaris",
+        "plan9",
+        "android",
+        "js",
+        "wasip1",
+        "aix",
+        "386",
+        "amd64",
+        "x86_64",
+        "x86-64",
+        "arm",
+        "armhf",
+        "armel",
+        "arm64",
+        "aarch64",
+        "ppc64le",
+        "riscv64",
+        "s390x",
+        "i386",
+    ];
+    let lower = parts[0].to_ascii_lowercase();
+    if parts.len() == 1 && !KNOWN.contains(&lower.as_str()) {
+        return Err(format!("{quoted}: unknown operating system or architecture: invalid argument"));
+    }
+    Ok(())
 }
 
 /// Shows all objects, then says what could not be had.

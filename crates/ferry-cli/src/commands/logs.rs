@@ -4,7 +4,7 @@ use clap::Args;
 use ferry_client::Request;
 
 use crate::app::App;
-use crate::failure::CmdResult;
+use crate::failure::{CmdResult, Failure};
 use crate::out::Stream;
 use crate::session::pump::Frames;
 use crate::time;
@@ -43,8 +43,11 @@ impl Verb for Logs {
 
     async fn run(self, app: &App) -> CmdResult {
         let path = format!("/containers/{}", Request::escape(&self.args[0]));
-        let instant = |text: &Option<String>| {
-            text.as_deref().filter(|t| !t.is_empty()).map(time::api_timestamp).unwrap_or_default()
+        let instant = |name: &str, text: &Option<String>| {
+            let given = text.as_deref().filter(|t| !t.is_empty());
+            given
+                .map_or_else(|| Ok(String::new()), time::checked_timestamp)
+                .map_err(|e| Failure::new(format!("invalid value for {}: {e}", crate::text::quote(name))))
         };
         let request = Request::get(format!("{path}/logs"))
             .query("stdout", "1")
@@ -52,8 +55,8 @@ impl Verb for Logs {
             .flag("details", self.details)
             .flag("follow", self.follow)
             .flag("timestamps", self.timestamps)
-            .query_opt("since", &instant(&self.since))
-            .query_opt("until", &instant(&self.until))
+            .query_opt("since", &instant("since", &self.since)?)
+            .query_opt("until", &instant("until", &self.until)?)
             .query("tail", self.tail.as_deref().unwrap_or("all"));
         let mut response = app.send(request).await?;
         // Since API 1.42 the content type tells; before, only the container knows.

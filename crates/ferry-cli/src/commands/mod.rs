@@ -4,10 +4,13 @@
 mod attach;
 mod check;
 mod commit;
+mod context_archive;
+mod context_edit;
 mod contexts;
 mod cp;
 mod create;
 mod df;
+mod dial;
 mod diff;
 mod events;
 mod exec;
@@ -73,6 +76,11 @@ pub const TABLE: &[Spec] = &[
     spec::<attach::Attach>(),
     spec::<check::Check>(),
     spec::<commit::Commit>(),
+    spec::<context_archive::Export>(),
+    spec::<context_archive::Import>(),
+    spec::<context_edit::Create>(),
+    spec::<context_edit::Remove>(),
+    spec::<context_edit::Update>(),
     spec::<contexts::Inspect>(),
     spec::<contexts::List>(),
     spec::<contexts::Show>(),
@@ -80,6 +88,7 @@ pub const TABLE: &[Spec] = &[
     spec::<cp::Copy>(),
     spec::<create::Create>(),
     spec::<df::DiskUsage>(),
+    spec::<dial::DialStdio>(),
     spec::<diff::Diff>(),
     spec::<events::Events>(),
     spec::<exec::Exec>(),

@@ -139,7 +139,11 @@ impl Verb for List {
         let rows: Vec<Row> = networks.into_iter().map(|n| row(n, self.no_trunc)).collect();
         let listing = Listing {
             type_name: "*network.networkContext",
-            raw: if self.quiet { "network_id: {{.ID}}\\n" } else { "network_id: {{.ID}}\\nname: {{.Name}}\\ndriver: {{.Driver}}\\nscope: {{.Scope}}\\n" },
+            raw: if self.quiet {
+                "network_id: {{.ID}}\\n"
+            } else {
+                "network_id: {{.ID}}\\nname: {{.Name}}\\ndriver: {{.Driver}}\\nscope: {{.Scope}}\\n"
+            },
             headers: &[
                 ("ID", "NETWORK ID"),
                 ("Name", "NAME"),

@@ -34,9 +34,8 @@ impl Verb for Port {
         };
         if let Some(wanted) = self.args.get(1) {
             let (number, proto) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
-            number.parse::<u16>().map_err(|_| {
-                Failure::new(format!("invalid port {}: invalid syntax", crate::text::quote(number)))
-            })?;
+            crate::text::parse_uint16(number)
+                .map_err(|e| Failure::new(format!("Error: invalid port ({number}): {e}")))?;
             let bindings = ports.get(&format!("{number}/{proto}")).and_then(Value::as_array);
             let Some(bindings) = bindings.filter(|b| !b.is_empty()) else {
                 return Err(Failure::new(format!("Error: No public port '{wanted}' published for {name}")));

@@ -26,7 +26,13 @@ impl Verb for Rename {
         }
         let request =
             Request::post(format!("/containers/{}/rename", Request::escape(old))).query("name", new);
-        app.done(request).await?;
+        app.done(request).await.map_err(|e| {
+            if e.unreachable {
+                return e;
+            }
+            let message = format!("{}\nError: failed to rename container named {old}", e.message);
+            Failure { message, ..e }
+        })?;
         Ok(0)
     }
 }

@@ -41,11 +41,12 @@ impl Verb for Run {
 
     async fn run(self, app: &App) -> CmdResult {
         create::check_pull_policy(&self.flags)?;
-        let mut creation = body::build(&self.flags).map_err(|e| Failure::new(e).with_code(CLIENT_FAILED))?;
+        let proxies = create::proxies(app, &self.flags)?;
+        let mut creation =
+            body::build(&self.flags, proxies).map_err(|e| Failure::new(e).with_code(CLIENT_FAILED))?;
         if self.detach {
             if !self.flags.attach.is_empty() {
-                let text = "conflicting options: cannot specify both --attach and --detach";
-                return Err(Failure::new(text).with_code(CLIENT_FAILED));
+                return Err(Failure::new("conflicting options: cannot specify both --attach and --detach"));
             }
             for key in ["AttachStdin", "AttachStdout", "AttachStderr", "StdinOnce"] {
                 if let Some(fields) = creation.body.as_object_mut() {

@@ -162,8 +162,8 @@ impl Listing<'_> {
     /// As Docker's client words it for those lists it checks first.
     pub fn check(&self, format: &str, row: Row) -> Result<(), Failure> {
         let source = format.strip_prefix("table").unwrap_or(format);
-        let parsed = Format::parse_list(source)
-            .map_err(|e| Failure::new(format!("failed to parse template: {e}")))?;
+        let parsed =
+            Format::parse_list(source).map_err(|e| Failure::new(format!("failed to parse template: {e}")))?;
         parsed
             .run(&self.seen(row))
             .map(drop)

@@ -48,11 +48,11 @@ impl Object {
     }
 }
 
-/// Builds the request.
+/// Builds the request; `proxies` are variables the configuration adds.
 ///
 /// # Errors
 /// Docker's text for flags that are malformed or exclude each other.
-pub fn build(flags: &ContainerFlags) -> Result<Creation, String> {
+pub fn build(flags: &ContainerFlags, proxies: Vec<String>) -> Result<Creation, String> {
     refuse_unsupported(flags)?;
     let has = |name: &str| flags.attach.iter().any(|a| a == name);
     let streams = Streams {
@@ -72,7 +72,9 @@ pub fn build(flags: &ContainerFlags) -> Result<Creation, String> {
     config.set("AttachStdin", streams.stdin);
     config.set("AttachStdout", streams.stdout);
     config.set("AttachStderr", streams.stderr);
-    config.set("Env", env::variables(&flags.env_file, &flags.env)?);
+    let mut variables = env::variables(&flags.env_file, &flags.env)?;
+    variables.extend(proxies);
+    config.set("Env", variables);
     config.set("Cmd", flags.args.get(1..).unwrap_or_default().to_vec());
     config.set("Image", flags.args.first().map(String::as_str).unwrap_or_default());
     config.set("Volumes", anonymous);
@@ -95,9 +97,6 @@ pub fn build(flags: &ContainerFlags) -> Result<Creation, String> {
 }
 
 fn refuse_unsupported(flags: &ContainerFlags) -> Result<(), String> {
-    if flags.gpus.is_some() {
-        return Err("--gpus is not supported: ferry has no GPU driver yet".to_owned());
-    }
     if flags.use_api_socket {
         return Err("--use-api-socket is not supported".to_owned());
     }
@@ -164,8 +163,28 @@ fn host_config(flags: &ContainerFlags) -> Result<HostParts, String> {
     host.set("Init", flags.init);
     host.set_opt("OomScoreAdj", flags.oom_score_adj);
     resources(flags, &mut host)?;
+    // What Docker's client always sends, and `inspect` therefore shows.
+    for key in SENT_LISTS {
+        host.0.entry(key).or_insert_with(|| json!([]));
+    }
+    host.0.entry("PortBindings").or_insert_with(|| json!({}));
+    host.0.entry("OomKillDisable").or_insert(Value::Bool(false));
     Ok((host.0, exposed, anonymous))
 }
+
+/// Lists that are sent empty.
+const SENT_LISTS: [&str; 10] = [
+    "Dns",
+    "DnsOptions",
+    "DnsSearch",
+    "BlkioWeightDevice",
+    "BlkioDeviceReadBps",
+    "BlkioDeviceWriteBps",
+    "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteIOps",
+    "Devices",
+    "Ulimits",
+];
 
 fn resources(flags: &ContainerFlags, host: &mut Object) -> Result<(), String> {
     host.set_opt("CpuShares", flags.cpu_shares);
@@ -196,9 +215,14 @@ fn resources(flags: &ContainerFlags, host: &mut Object) -> Result<(), String> {
         }
     }
     host.set("Devices", nodes);
-    if !cdi.is_empty() {
-        host.set("DeviceRequests", json!([{"Driver": "cdi", "DeviceIDs": cdi}]));
+    let mut requests = Vec::new();
+    if let Some(gpus) = &flags.gpus {
+        requests.push(device::gpus(gpus)?);
     }
+    if !cdi.is_empty() {
+        requests.push(json!({"Driver": "cdi", "DeviceIDs": cdi}));
+    }
+    host.set("DeviceRequests", requests);
     host.set("DeviceCgroupRules", flags.device_cgroup_rule.clone());
     host.set("OomKillDisable", flags.oom_kill_disable);
     host.set_opt("PidsLimit", flags.pids_limit);
@@ -393,7 +417,8 @@ mod tests {
         let args: Vec<std::ffi::OsString> = args.split(' ').map(Into::into).collect();
         match crate::usage::parse_flags(command, &args) {
             crate::usage::Parsed::Matches(m) => {
-                build(&ContainerFlags::from_arg_matches(&m).map_err(|e| e.to_string())?).map(|c| c.body)
+                build(&ContainerFlags::from_arg_matches(&m).map_err(|e| e.to_string())?, Vec::new())
+                    .map(|c| c.body)
             }
             other => Err(format!("{other:?}")),
         }
@@ -401,8 +426,13 @@ mod tests {
 
     #[test]
     fn plain_run() {
+        let mut plain = body("debian true").unwrap();
+        assert_eq!(plain["HostConfig"]["Dns"], json!([]), "empty lists are sent as Docker's client does");
+        for key in SENT_LISTS.iter().chain(&["PortBindings", "OomKillDisable"]) {
+            assert!(plain["HostConfig"].as_object_mut().unwrap().remove(*key).is_some(), "{key}");
+        }
         assert_eq!(
-            body("debian true").unwrap(),
+            plain,
             json!({"Image": "debian", "Cmd": ["true"], "AttachStdout": true, "AttachStderr": true,
                    "HostConfig": {"NetworkMode": "default"}})
         );
@@ -447,7 +477,7 @@ mod tests {
             ("--log-driver none --log-opt a=b x", "invalid logging opts for driver none"),
             ("--pid foo x", "--pid: invalid PID mode"),
             ("--memory-swappiness 101 x", "Valid memory swappiness range is 0-100"),
-            ("--gpus all x", "--gpus is not supported"),
+            ("--gpus count=x x", "invalid count (x): value must be either \"all\" or an integer"),
         ] {
             assert!(body(args).unwrap_err().contains(want), "{args}");
         }

@@ -25,7 +25,7 @@ pub fn parse(text: &str) -> Result<Device, String> {
         [host, mode] if is_mode(mode) => (host, host, mode),
         [host, container] => (host, container, "rwm"),
         [host, container, mode] if is_mode(mode) => (host, container, mode),
-        [_, _, mode] => return Err(format!("{mode} is not a valid mode")),
+        [_, _, mode] => return Err(format!("bad mode specified: {mode}")),
         _ => return Err(format!("invalid device specification: {text}")),
     };
     if !container.starts_with('/') {
@@ -34,6 +34,48 @@ pub fn parse(text: &str) -> Result<Device, String> {
     Ok(Device::Node(json!({
         "PathOnHost": host, "PathInContainer": container, "CgroupPermissions": permissions
     })))
+}
+
+/// `--gpus`: a number, `all`, or `count=…,device=…,driver=…,capabilities=…`. Whether there is a driver
+/// for it, the engine knows.
+///
+/// # Errors
+/// Docker's text for a malformed value.
+pub fn gpus(text: &str) -> Result<Value, String> {
+    let count = |value: &str| match value {
+        "all" => Ok(-1),
+        number => number
+            .parse::<i64>()
+            .map_err(|_| format!("invalid count ({number}): value must be either \"all\" or an integer")),
+    };
+    let (mut number, mut driver, mut ids) = (None, String::new(), Vec::new());
+    let (mut capabilities, mut options) = (vec!["gpu".to_owned()], serde_json::Map::new());
+    let mut seen: Vec<String> = Vec::new();
+    for field in super::mount::csv(text)? {
+        let (key, value) = field.split_once('=').unwrap_or(("count", field.as_str()));
+        if seen.iter().any(|s| s == key) {
+            return Err(format!("gpu request key '{key}' can be specified only once"));
+        }
+        seen.push(key.to_owned());
+        match key {
+            "count" => number = Some(count(value)?),
+            "driver" => driver = value.to_owned(),
+            "device" => ids = value.split(',').map(str::to_owned).collect(),
+            "capabilities" => capabilities.extend(value.split(',').map(str::to_owned)),
+            "options" => {
+                for pair in super::mount::csv(value)? {
+                    let (name, value) = pair.split_once('=').unwrap_or((&pair, ""));
+                    options.insert(name.to_owned(), value.into());
+                }
+            }
+            other => return Err(format!("unexpected key '{other}' in '{field}'")),
+        }
+    }
+    let number = number.unwrap_or(if ids.is_empty() { 1 } else { 0 });
+    Ok(json!({
+        "Driver": driver, "Count": number, "DeviceIDs": ids,
+        "Capabilities": [capabilities], "Options": options,
+    }))
 }
 
 fn is_mode(text: &str) -> bool {
@@ -65,6 +107,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn gpu_requests() {
+        assert_eq!(gpus("all").unwrap()["Count"], -1);
+        let some = gpus("\"device=a,b\",driver=x").unwrap();
+        assert_eq!(
+            (&some["DeviceIDs"], &some["Driver"], &some["Count"]),
+            (&json!(["a", "b"]), &json!("x"), &json!(0))
+        );
+        assert!(gpus("count=x").unwrap_err().starts_with("invalid count (x)"));
+    }
+
+    #[test]
     fn nodes() {
         let node = |text| match parse(text) {
             Ok(Device::Node(v)) => {
@@ -77,7 +130,7 @@ mod tests {
         assert_eq!(node("/dev/a:r"), "/dev/a /dev/a r");
         assert_eq!(node("/dev/a:/dev/b"), "/dev/a /dev/b rwm");
         assert_eq!(node("/dev/a:/dev/b:rw"), "/dev/a /dev/b rw");
-        assert_eq!(parse("/dev/a:/dev/b:x").unwrap_err(), "x is not a valid mode");
+        assert_eq!(parse("/dev/a:/dev/b:x").unwrap_err(), "bad mode specified: x");
         assert!(parse("/dev/a:b").is_err());
         assert!(matches!(parse("v.com/gpu=all"), Ok(Device::Cdi(_))));
     }

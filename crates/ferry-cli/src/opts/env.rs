@@ -57,7 +57,11 @@ pub fn labels(
         let content = read(path)?;
         for line in file_lines(&content) {
             check_name(line.split_once('=').map_or(line, |(name, _)| name), line, path)?;
-            add(line);
+            // A bare name stands for a variable of the client's, as in a file of variables.
+            match line.contains('=') {
+                true => add(line),
+                false => from_environment(line).iter().for_each(|l| add(l)),
+            }
         }
     }
     flags.iter().for_each(|f| add(f));
@@ -81,12 +85,10 @@ fn file_lines(content: &str) -> impl Iterator<Item = &str> {
 
 fn check_name(name: &str, line: &str, path: &str) -> Result<(), String> {
     if name.is_empty() {
-        return Err(format!("poorly formatted environment file ({path}): no variable name on line '{line}'"));
+        return Err(format!("invalid env file ({path}): no variable name on line '{line}'"));
     }
     if name.contains(char::is_whitespace) {
-        return Err(format!(
-            "poorly formatted environment file ({path}): variable '{name}' contains whitespaces"
-        ));
+        return Err(format!("invalid env file ({path}): variable '{name}' contains whitespaces"));
     }
     Ok(())
 }

@@ -36,19 +36,19 @@ pub fn publish(spec: &str, into: &mut Bindings) -> Result<(), String> {
         "" => String::new(),
         text => {
             let bare = text.split('%').next().unwrap_or(text);
-            bare.parse::<IpAddr>().map_err(|_| format!("invalid IP address: {text}"))?;
+            bare.parse::<IpAddr>().map_err(|_| bad_address(text))?;
             text.to_owned()
         }
     };
-    let (start, end) = range(container).ok_or_else(|| format!("invalid containerPort: {container}"))?;
+    let (start, end) = range(container).ok_or_else(|| format!("Invalid containerPort: {container}"))?;
     let host_range = match host {
         "" => None,
-        text => Some(range(text).ok_or_else(|| format!("invalid hostPort: {text}"))?),
+        text => Some(range(text).ok_or_else(|| format!("Invalid hostPort: {text}"))?),
     };
-    let proto = protocol(proto)?;
+    let proto = protocol(proto).ok_or_else(|| format!("Invalid proto: {proto}"))?;
     let lengths_differ = host_range.is_some_and(|(a, b)| b - a != end - start);
     if lengths_differ && start != end {
-        return Err(format!("invalid ranges specified for container and host Ports: {container} and {host}"));
+        return Err(format!("Invalid ranges specified for container and host Ports: {container} and {host}"));
     }
     for port in start..=end {
         let host_port = match host_range {
@@ -72,12 +72,15 @@ pub fn expose(spec: &str) -> Result<Vec<String>, String> {
     }
     let (ports, proto) = spec.split_once('/').unwrap_or((spec, "tcp"));
     let (start, end) = range(ports).ok_or_else(|| {
-        format!(
-            "invalid range format for --expose: {ports}, error: invalid port {}",
-            crate::text::quote(ports)
-        )
+        let bound = |text: &str| crate::text::parse_uint16(text).err();
+        let (low, high) = ports.split_once('-').unwrap_or((ports, ports));
+        let reason = bound(low)
+            .or_else(|| bound(high))
+            .unwrap_or_else(|| format!("Invalid range specified for the Port: {ports}"));
+        format!("invalid range format for --expose: {ports}, error: {reason}")
     })?;
-    let proto = protocol(proto)?;
+    // What kind of port it is, is for the engine to judge.
+    let proto = if proto.is_empty() { "tcp".to_owned() } else { proto.to_ascii_lowercase() };
     Ok((start..=end).map(|p| format!("{p}/{proto}")).collect())
 }
 
@@ -96,13 +99,21 @@ fn range(text: &str) -> Option<(u16, u16)> {
     (a <= b).then_some((a, b))
 }
 
-fn protocol(text: &str) -> Result<String, String> {
+fn protocol(text: &str) -> Option<String> {
     let proto = text.to_ascii_lowercase();
     match proto.as_str() {
-        "" => Ok("tcp".to_owned()),
-        "tcp" | "udp" | "sctp" => Ok(proto),
-        _ => Err(format!("invalid proto: {text}")),
+        "" => Some("tcp".to_owned()),
+        "tcp" | "udp" | "sctp" => Some(proto),
+        _ => None,
     }
+}
+
+/// Docker's two complaints about an address: what Go's parser of addresses says of it comes first.
+fn bad_address(text: &str) -> String {
+    if text.contains(':') {
+        return format!("Invalid ip address {text}: address {text}:: too many colons in address");
+    }
+    format!("Invalid ip address: {text}")
 }
 
 fn long_form(spec: &str) -> Result<String, String> {
@@ -157,12 +168,12 @@ mod tests {
     #[test]
     fn complaints() {
         for (spec, want) in [
-            ("x:y", "invalid containerPort: y"),
-            ("x:80", "invalid hostPort: x"),
-            ("1.2.3:1:80", "invalid IP address: 1.2.3"),
-            ("80/xyz", "invalid proto: xyz"),
-            ("70000", "invalid containerPort: 70000"),
-            ("1-2:80-82", "invalid ranges specified for container and host Ports: 80-82 and 1-2"),
+            ("x:y", "Invalid containerPort: y"),
+            ("x:80", "Invalid hostPort: x"),
+            ("1.2.3:1:80", "Invalid ip address: 1.2.3"),
+            ("80/xyz", "Invalid proto: xyz"),
+            ("70000", "Invalid containerPort: 70000"),
+            ("1-2:80-82", "Invalid ranges specified for container and host Ports: 80-82 and 1-2"),
             ("8080:", "no port specified: 8080:<empty>"),
         ] {
             assert_eq!(parse(spec).unwrap_err(), want, "{spec}");

@@ -28,7 +28,7 @@ pub fn parse(options: &[String]) -> Result<Security, String> {
                 all.opts.push(option.clone());
                 continue;
             }
-            None => return Err(format!("invalid --security-opt: {}", text::quote(option))),
+            None => return Err(format!("Invalid --security-opt: {}", text::quote(option))),
         };
         if name == "seccomp" && value != "unconfined" && value != "builtin" {
             all.opts.push(format!("seccomp={}", profile(value)?));
@@ -59,7 +59,7 @@ mod tests {
         let got = parse(&opts.map(str::to_owned)).unwrap();
         assert_eq!(got.opts, ["no-new-privileges", "label=disable", "seccomp=unconfined"]);
         assert!(got.system_paths);
-        assert_eq!(parse(&["x".to_owned()]).unwrap_err(), "invalid --security-opt: \"x\"");
+        assert_eq!(parse(&["x".to_owned()]).unwrap_err(), "Invalid --security-opt: \"x\"");
         assert!(
             parse(&["seccomp=/nope".to_owned()]).unwrap_err().starts_with("opening seccomp profile (/nope)")
         );

@@ -171,7 +171,7 @@ async fn send_input<W: AsyncWrite + Unpin>(to: &mut W, mut detacher: Detacher) -
 
 /// Reads stdin on a thread of its own: it may be a terminal or a pipe nobody writes to, and the
 /// descriptor is shared with other programs, so it cannot be made non-blocking.
-fn read_stdin() -> mpsc::Receiver<Vec<u8>> {
+pub fn read_stdin() -> mpsc::Receiver<Vec<u8>> {
     let (tx, rx) = mpsc::channel(2);
     let _ = std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
         let mut buffer = vec![0; 32 * 1024];

@@ -435,8 +435,7 @@ impl State<'_> {
         if signature.variadic.is_none() && given != fixed {
             return self.error(format!("wrong number of args for {name}: want {fixed} got {given}"));
         }
-        let param =
-            |at: usize| signature.fixed.get(at).copied().or(signature.variadic).unwrap_or(Param::Any);
+        let param = |at: usize| signature.fixed.get(at).copied().or(signature.variadic).unwrap_or(Param::Any);
         if name == "and" || name == "or" {
             return self.logic(name == "or", args, dot, last);
         }
@@ -451,7 +450,8 @@ impl State<'_> {
         match funcs::call(name, &values, self.header) {
             Ok(value) => Ok(value),
             Err(message) => {
-                let callee = args.first().map_or_else(|| print::operand(&Value::Missing), ToString::to_string);
+                let callee =
+                    args.first().map_or_else(|| print::operand(&Value::Missing), ToString::to_string);
                 let message = message.replace('\u{1}', &callee);
                 self.at = (whole.0, whole.1.to_string());
                 self.error(format!("error calling {name}: {message}"))

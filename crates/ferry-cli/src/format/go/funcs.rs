@@ -135,8 +135,13 @@ fn title(text: &str) -> String {
     let mut before = ' ';
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        let separated = !(before.is_alphanumeric() || before == '_') && (before.is_ascii() || before.is_whitespace());
-        if separated { out.extend(c.to_uppercase()) } else { out.push(c) }
+        let separated =
+            !(before.is_alphanumeric() || before == '_') && (before.is_ascii() || before.is_whitespace());
+        if separated {
+            out.extend(c.to_uppercase())
+        } else {
+            out.push(c)
+        }
         before = c;
     }
     out
@@ -235,8 +240,9 @@ fn index(item: &Value, indexes: &[Value]) -> Result<Value, String> {
     if matches!(item, Value::Missing | Value::Null) {
         return Err("index of untyped nil".to_owned());
     }
-    let out_of_range =
-        |at: usize, len: usize| format!("reflect: {} index out of range", if at >= len { "slice" } else { "array" });
+    let out_of_range = |at: usize, len: usize| {
+        format!("reflect: {} index out of range", if at >= len { "slice" } else { "array" })
+    };
     let mut item = item.clone();
     let mut byte = false;
     for index in indexes {
@@ -260,8 +266,12 @@ fn index(item: &Value, indexes: &[Value]) -> Result<Value, String> {
                 Value::Uint(u64::from(found))
             }
             Value::Map(map) => match index {
-                Value::Text(key) => map.items.get(key.as_ref()).cloned().unwrap_or_else(|| Value::zero(&map.of)),
-                Value::Missing | Value::Null => return Err("value is nil; should be of type string".to_owned()),
+                Value::Text(key) => {
+                    map.items.get(key.as_ref()).cloned().unwrap_or_else(|| Value::zero(&map.of))
+                }
+                Value::Missing | Value::Null => {
+                    return Err("value is nil; should be of type string".to_owned());
+                }
                 other => return Err(format!("value has type {}; should be {}", other.type_name(), map.key)),
             },
             // A nil interface in the middle of a chain.
@@ -358,7 +368,9 @@ fn equal_one(a: &Value, b: &Value) -> Result<bool, String> {
         (Value::Bool(a), Value::Bool(b)) => a == b,
         (Value::Int(a), Value::Int(b)) => a == b,
         (Value::Uint(a), Value::Uint(b)) => a == b,
-        (Value::Int(a), Value::Uint(b)) | (Value::Uint(b), Value::Int(a)) => u64::try_from(*a).is_ok_and(|a| a == *b),
+        (Value::Int(a), Value::Uint(b)) | (Value::Uint(b), Value::Int(a)) => {
+            u64::try_from(*a).is_ok_and(|a| a == *b)
+        }
         #[expect(clippy::float_cmp, reason = "this is what == means in Go")]
         (Value::Float(a), Value::Float(b)) => a == b,
         (Value::Text(a) | Value::Number(a), Value::Text(b) | Value::Number(b)) => a == b,

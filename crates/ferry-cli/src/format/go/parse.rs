@@ -508,11 +508,7 @@ fn number(token: &Token) -> Result<Number, String> {
             return Err(format!("malformed character constant: {text}"));
         };
         let code = c as u32;
-        return Ok(Number {
-            text,
-            int: Some(i64::from(code)),
-            float: Some(f64::from(code)),
-        });
+        return Ok(Number { text, int: Some(i64::from(code)), float: Some(f64::from(code)) });
     }
     let illegal = || Err(format!("illegal number syntax: {}", crate::text::quote(&text)));
     if token.kind == Kind::Complex || text.ends_with('i') {

@@ -53,7 +53,11 @@ fn plain(value: &Value, depth: usize, named: bool) -> String {
             }
             let compound = matches!(**of, Type::Struct(_) | Type::List(_) | Type::Map(..));
             // Go shows where nested values lie in memory, which nobody can use.
-            if depth == 0 && compound { format!("&{}", plain(inner, 1, named)) } else { "0xc000000000".to_owned() }
+            if depth == 0 && compound {
+                format!("&{}", plain(inner, 1, named))
+            } else {
+                "0xc000000000".to_owned()
+            }
         }
         Value::Object(object) => object.json(),
     }
@@ -74,7 +78,13 @@ fn stringer(value: &Value) -> Option<String> {
 /// A time of the wire as Go prints it.
 fn time(text: &str) -> String {
     text.parse::<jiff::Timestamp>().map_or_else(
-        |_| if text.starts_with("0001-01-01") { "0001-01-01 00:00:00 +0000 UTC".to_owned() } else { text.to_owned() },
+        |_| {
+            if text.starts_with("0001-01-01") {
+                "0001-01-01 00:00:00 +0000 UTC".to_owned()
+            } else {
+                text.to_owned()
+            }
+        },
         |at| {
             let nanos = at.subsec_nanosecond();
             let fraction = if nanos == 0 {
@@ -82,7 +92,9 @@ fn time(text: &str) -> String {
             } else {
                 format!(".{}", format!("{nanos:09}").trim_end_matches('0'))
             };
-            at.to_zoned(jiff::tz::TimeZone::UTC).strftime(&format!("%Y-%m-%d %H:%M:%S{fraction} +0000 UTC")).to_string()
+            at.to_zoned(jiff::tz::TimeZone::UTC)
+                .strftime(&format!("%Y-%m-%d %H:%M:%S{fraction} +0000 UTC"))
+                .to_string()
         },
     )
 }
@@ -144,26 +156,27 @@ pub fn sprintf(format: &str, args: &[Value]) -> String {
             }
             chars.next();
         }
-        let mut number = |chars: &mut std::iter::Peekable<std::str::Chars<'_>>, out: &mut String, what: &str| {
-            if chars.peek() == Some(&'*') {
-                chars.next();
-                let value = args.get(next);
-                next += 1;
-                return match value {
-                    Some(Value::Int(i)) => usize::try_from(*i).ok().filter(|n| *n <= MAX_WIDTH),
-                    _ => {
-                        out.push_str(what);
-                        None
-                    }
-                };
-            }
-            let mut found = None;
-            while let Some(digit) = chars.peek().and_then(|c| c.to_digit(10)) {
-                chars.next();
-                found = Some((found.unwrap_or(0_usize) * 10 + digit as usize).min(MAX_WIDTH));
-            }
-            found
-        };
+        let mut number =
+            |chars: &mut std::iter::Peekable<std::str::Chars<'_>>, out: &mut String, what: &str| {
+                if chars.peek() == Some(&'*') {
+                    chars.next();
+                    let value = args.get(next);
+                    next += 1;
+                    return match value {
+                        Some(Value::Int(i)) => usize::try_from(*i).ok().filter(|n| *n <= MAX_WIDTH),
+                        _ => {
+                            out.push_str(what);
+                            None
+                        }
+                    };
+                }
+                let mut found = None;
+                while let Some(digit) = chars.peek().and_then(|c| c.to_digit(10)) {
+                    chars.next();
+                    found = Some((found.unwrap_or(0_usize) * 10 + digit as usize).min(MAX_WIDTH));
+                }
+                found
+            };
         flags.width = number(&mut chars, &mut out, "%!(BADWIDTH)");
         if chars.peek() == Some(&'.') {
             chars.next();
@@ -221,14 +234,19 @@ fn one(verb: char, flags: &Flags, arg: &Value) -> String {
             Some(format!("[{}]", items.join(" ")))
         }
         Value::Map(map) => {
-            let items = map.items.iter().map(|(k, v)| format!("{}:{}", one(verb, flags, &Value::text(k)), one(verb, flags, v)));
+            let items = map
+                .items
+                .iter()
+                .map(|(k, v)| format!("{}:{}", one(verb, flags, &Value::text(k)), one(verb, flags, v)));
             Some(format!("map[{}]", items.collect::<Vec<_>>().join(" ")))
         }
         Value::Struct(s) => {
             let items: Vec<String> = s.values.iter().map(|v| one(verb, flags, v)).collect();
             Some(format!("{{{}}}", items.join(" ")))
         }
-        Value::Pointer(_, Some(inner)) if matches!(**inner, Value::Struct(_) | Value::List(_) | Value::Map(_)) => {
+        Value::Pointer(_, Some(inner))
+            if matches!(**inner, Value::Struct(_) | Value::List(_) | Value::Map(_)) =>
+        {
             Some(format!("&{}", one(verb, flags, inner)))
         }
         _ => None,
@@ -333,7 +351,13 @@ fn exponent(f: f64, precision: Option<usize>) -> String {
 /// small.
 fn general(f: f64, precision: Option<usize>) -> String {
     if f == 0.0 || !f.is_finite() {
-        return if f.is_nan() { "NaN".to_owned() } else if f.is_infinite() { if f > 0.0 { "+Inf" } else { "-Inf" }.to_owned() } else { "0".to_owned() };
+        return if f.is_nan() {
+            "NaN".to_owned()
+        } else if f.is_infinite() {
+            if f > 0.0 { "+Inf" } else { "-Inf" }.to_owned()
+        } else {
+            "0".to_owned()
+        };
     }
     let power = f.abs().log10().floor();
     let limit = precision.map_or(6.0, |p| p.max(1) as f64);
@@ -345,7 +369,11 @@ fn general(f: f64, precision: Option<usize>) -> String {
         Some(digits) => {
             let decimals = (digits.max(1) as f64 - 1.0 - power).max(0.0) as usize;
             let text = format!("{f:.decimals$}");
-            if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+            if text.contains('.') {
+                text.trim_end_matches('0').trim_end_matches('.').to_owned()
+            } else {
+                text
+            }
         }
     }
 }

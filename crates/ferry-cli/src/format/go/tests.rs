@@ -49,7 +49,10 @@ fn types_of_the_engine() {
         ("{{.Config.Healthcheck.Interval}} {{json .Config.Healthcheck}}", "1m30s {\"Interval\":90000000000}"),
         ("{{.Config.Labels.none}}|{{index .Config.Labels \"none\"}}|", "<no value>||"),
         ("{{.State.Health}}", "<nil>"),
-        ("{{json .State}}", "{\"Status\":\"exited\",\"Running\":false,\"Paused\":false,\"Restarting\":false,\"OOMKilled\":false,\"Dead\":false,\"Pid\":0,\"ExitCode\":3,\"Error\":\"\",\"StartedAt\":\"\",\"FinishedAt\":\"\"}"),
+        (
+            "{{json .State}}",
+            "{\"Status\":\"exited\",\"Running\":false,\"Paused\":false,\"Restarting\":false,\"OOMKilled\":false,\"Dead\":false,\"Pid\":0,\"ExitCode\":3,\"Error\":\"\",\"StartedAt\":\"\",\"FinishedAt\":\"\"}",
+        ),
     ] {
         let got = Template::parse("", source).unwrap().execute(&typed, Missing::NoValue, false);
         assert_eq!(got.as_deref(), Ok(want), "{source}");

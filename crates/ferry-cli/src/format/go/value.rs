@@ -146,14 +146,19 @@ impl Value {
                 nil: false,
                 items: fields.iter().map(|(k, v)| (Rc::from(k.as_str()), Self::typed(v, of))).collect(),
             })),
-            (Type::Pointer(of), json) => {
-                Self::Pointer(Rc::clone(of), Some(Rc::new(Self::typed(json, of))))
-            }
+            (Type::Pointer(of), json) => Self::Pointer(Rc::clone(of), Some(Rc::new(Self::typed(json, of)))),
             (Type::Struct(of), Json::Object(fields)) => {
                 let field = |f: &FieldType| {
-                    if f.embedded { Self::typed(json, &f.of) } else { Self::typed(fields.get(&f.key).unwrap_or(&Json::Null), &f.of) }
+                    if f.embedded {
+                        Self::typed(json, &f.of)
+                    } else {
+                        Self::typed(fields.get(&f.key).unwrap_or(&Json::Null), &f.of)
+                    }
                 };
-                Self::Struct(Rc::new(Struct { of: Rc::clone(of), values: of.fields.iter().map(field).collect() }))
+                Self::Struct(Rc::new(Struct {
+                    of: Rc::clone(of),
+                    values: of.fields.iter().map(field).collect(),
+                }))
             }
             _ => Self::zero(of),
         }
@@ -265,11 +270,12 @@ impl Struct {
         if let Some(at) = own {
             return self.values.get(at);
         }
-        self.of.fields.iter().zip(&self.values).filter(|(f, _)| f.embedded).find_map(|(_, value)| {
-            match value.follow().0 {
-                Value::Struct(inner) => inner.field(name),
-                _ => None,
-            }
+        self.of.fields.iter().zip(&self.values).filter(|(f, _)| f.embedded).find_map(|(_, value)| match value
+            .follow()
+            .0
+        {
+            Value::Struct(inner) => inner.field(name),
+            _ => None,
         })
     }
 }
