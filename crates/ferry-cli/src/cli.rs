@@ -12,7 +12,7 @@ use crate::failure::{self, CLIENT_FAILED, FAILED, Failure};
 use crate::globals::Globals;
 use crate::usage::{self, Parsed};
 use crate::verb::{Arity, Spec};
-use crate::{help, out};
+use crate::{help, out, plugins};
 
 /// See [`crate::main`].
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -47,7 +47,9 @@ fn dispatch(prog: &str, args: &[OsString]) -> Result<u8, Failure> {
     };
     let overview = |config: Option<&str>| {
         let dir = crate::config::directory(config);
-        help::overview(prog, &define(), &dir.to_string_lossy())
+        let mut globals = Globals::default();
+        globals.config = config.map(str::to_owned);
+        help::overview(prog, &define(), &dir.to_string_lossy(), &plugins::all(&App::new(prog, globals)))
     };
     let globals = match usage::parse_flags(define(), args) {
         Parsed::Matches(mut m) => {
@@ -80,12 +82,29 @@ fn dispatch(prog: &str, args: &[OsString]) -> Result<u8, Failure> {
         return Ok(0);
     };
     if first == "help" {
-        return show_help(prog, &words[1..], &overview(globals.config.as_deref()));
+        let text = overview(globals.config.as_deref());
+        return show_help(&App::new(prog, globals), &words[1..], &text);
     }
+    let app = App::new(prog, globals);
     let Some((path, spec, rest)) = find(&words) else {
+        if let Some(plugin) = plugins::find(&app, first) {
+            return Err(plugins::become_it(&app, &plugin, args));
+        }
         return no_such_command(prog, &words);
     };
-    execute(App::new(prog, globals), spec, &path, rest)
+    // Where the builder is installed, it is what builds.
+    let path_words: Vec<&str> = path.split(' ').collect();
+    let buildx: &[&str] = match path.as_str() {
+        "build" | "image build" | "builder build" => &["buildx", "build"],
+        "builder prune" => &["buildx", "prune"],
+        _ => &[],
+    };
+    if !buildx.is_empty()
+        && let Some(plugin) = plugins::find(&app, "buildx")
+    {
+        return Err(plugins::become_it(&app, &plugin, &plugins::replaced(args, &path_words, buildx)));
+    }
+    execute(app, spec, &path, rest)
 }
 
 /// The command named by the first one or two words, and the remaining ones.
@@ -101,7 +120,16 @@ fn find(words: &[OsString]) -> Option<(String, &'static Spec, &[OsString])> {
     Some((path, spec, rest))
 }
 
-fn show_help(prog: &str, words: &[OsString], overview: &str) -> Result<u8, Failure> {
+fn show_help(app: &App, words: &[OsString], overview: &str) -> Result<u8, Failure> {
+    let prog = app.prog.as_str();
+    if let Some(name) = words.first().and_then(|w| w.to_str())
+        && find(words).is_none()
+        && let Some(plugin) = plugins::find(app, name)
+    {
+        let mut args = words.to_vec();
+        args.push("--help".into());
+        return Err(plugins::become_it(app, &plugin, &args));
+    }
     let text = match (words.first().and_then(|w| w.to_str()), find(words)) {
         (None, _) => overview.to_owned(),
         (_, Some((path, spec, _))) => help::command(prog, &path, spec),

@@ -3,7 +3,7 @@
 use clap::Args;
 
 /// A self-sufficient runtime for containers
-#[derive(Debug, Args, Clone)]
+#[derive(Debug, Default, Args, Clone)]
 pub struct Globals {
     /// Location of client config files (default "{config}")
     #[arg(long, value_name = "string")]

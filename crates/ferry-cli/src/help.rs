@@ -3,6 +3,7 @@
 use clap::{Arg, Command};
 
 use crate::commands::{GROUPS, TABLE, UNLISTED};
+use crate::plugins::Plugin;
 use crate::usage;
 use crate::verb::Spec;
 
@@ -111,7 +112,7 @@ const COMMON: [&str; 12] =
     ["run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search", "version", "info"];
 
 /// The program's own help.
-pub fn overview(prog: &str, globals: &Command, config_dir: &str) -> String {
+pub fn overview(prog: &str, globals: &Command, config_dir: &str, plugins: &[Plugin]) -> String {
     let of = |name: &str| TABLE.iter().find(|s| s.paths.contains(&name));
     let row = |name: &str| of(name).map(|s| (name.to_owned(), summary(s, prog)));
     let common: Vec<_> = COMMON.iter().filter_map(|n| row(n)).collect();
@@ -127,10 +128,21 @@ pub fn overview(prog: &str, globals: &Command, config_dir: &str) -> String {
         others.push(("oci".to_owned(), "Run containers of OCI bundles, as runc does".to_owned()));
     }
     others.sort();
-    let groups: Vec<_> = GROUPS.iter().map(|g| (g.0.to_owned(), named(g.1, prog))).collect();
+    let mut groups: Vec<_> = GROUPS.iter().map(|g| (g.0.to_owned(), named(g.1, prog))).collect();
+    let mut invalid = Vec::new();
+    for plugin in plugins {
+        match &plugin.about {
+            Ok(about) if about.hidden => {}
+            Ok(about) => groups.push((format!("{}*", plugin.name), about.short_description.clone())),
+            Err(reason) => invalid.push((plugin.name.clone(), reason.clone())),
+        }
+    }
+    groups.sort();
+    let invalid =
+        if invalid.is_empty() { String::new() } else { format!("Invalid Plugins:\n{}\n", listing(&invalid)) };
     let options = options(globals, prog).replace("{config}", config_dir);
     format!(
-        "Usage:  {prog} [OPTIONS] COMMAND\n\n{}\n\nCommon Commands:\n{}\nManagement Commands:\n{}\nCommands:\n{}\nGlobal Options:\n{options}\nRun '{prog} COMMAND --help' for more information on a command.\n",
+        "Usage:  {prog} [OPTIONS] COMMAND\n\n{}\n\nCommon Commands:\n{}\nManagement Commands:\n{}\nCommands:\n{}\n{invalid}Global Options:\n{options}\nRun '{prog} COMMAND --help' for more information on a command.\n",
         about(globals, prog),
         listing(&common),
         listing(&groups),

@@ -16,6 +16,7 @@ mod globals;
 mod help;
 mod opts;
 mod out;
+mod plugins;
 mod session;
 mod text;
 mod time;

@@ -135,24 +135,39 @@ impl Verb for Use {
     }
 }
 
-/// Writes `currentContext` into `config.json`, leaving everything else in it as it is.
+/// Writes `currentContext` into `config.json`; an empty name takes it out.
 pub fn store_current(app: &App, name: &str) -> Result<(), Failure> {
+    change_config(app, |config| {
+        if name.is_empty() {
+            if let Some(fields) = config.as_object_mut() {
+                fields.remove("currentContext");
+            }
+        } else {
+            config["currentContext"] = name.into();
+        }
+    })
+}
+
+/// Changes `config.json`, leaving everything else in it as it is.
+///
+/// # Errors
+/// When the file is no JSON object or cannot be written.
+pub fn change_config(app: &App, change: impl FnOnce(&mut Value)) -> Result<(), Failure> {
     let dir = app.config_dir();
     let path = dir.join("config.json");
     let shown = path.display().to_string();
-    let mut config: Map<String, Value> = match std::fs::read(&path) {
+    let config: Map<String, Value> = match std::fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| Failure::new(format!("{shown}: {e}")))?,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Map::new(),
         Err(e) => return Err(Failure::new(text::open_error(&shown, &e))),
     };
-    if name.is_empty() {
-        config.remove("currentContext");
-    } else {
-        config.insert("currentContext".to_owned(), name.into());
-    }
+    let mut config = Value::Object(config);
     // Other programs expect the key to be there.
-    config.entry("auths").or_insert_with(|| Value::Object(Map::new()));
-    let content = layout::indent(&Value::Object(config).to_string(), "", "\t");
+    if !config["auths"].is_object() {
+        config["auths"] = json!({});
+    }
+    change(&mut config);
+    let content = layout::indent(&config.to_string(), "", "\t");
     let failed = |e: std::io::Error| Failure::new(text::open_error(&shown, &e));
     std::fs::create_dir_all(&dir).map_err(failed)?;
     // The file may hold credentials: it is replaced as a whole, readable by its owner only, unless it

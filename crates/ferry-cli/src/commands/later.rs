@@ -1,13 +1,15 @@
-//! Commands ferry will have and does not have yet. Each says so instead of being unknown.
+//! Commands ferry will have and does not have yet. Each says so instead of being unknown; those the
+//! engine has an answer for pass that on.
 
 use clap::Args;
+use ferry_client::Request;
 
 use crate::app::App;
 use crate::failure::{CmdResult, Failure};
 use crate::verb::{Arity, Verb};
 
 macro_rules! later {
-    ($(#[$doc:meta])* $name:ident, $paths:expr, $what:literal) => {
+    ($(#[$doc:meta])* $name:ident, $paths:expr, $asked:literal, $what:literal) => {
         $(#[$doc])*
         #[derive(Debug, Args)]
         pub struct $name {
@@ -21,43 +23,66 @@ macro_rules! later {
             const ARITY: Arity = Arity::AtLeast(0);
 
             async fn run(self, app: &App) -> CmdResult {
-                let words = self.args.first().map(|a| format!(" {a}")).unwrap_or_default();
-                Err(Failure::new(format!("{} {}{words}: {} not supported yet", app.prog, $paths[$paths.len() - 1], $what)))
+                refuse(app, $paths[$paths.len() - 1], &self.args, $asked, $what).await
             }
         }
     };
 }
 
+/// Asks the engine at `asked`, whose refusal says more than ours, and refuses.
+async fn refuse(app: &App, name: &str, args: &[String], asked: &str, what: &str) -> CmdResult {
+    if !asked.is_empty() {
+        app.json(Request::get(asked)).await?;
+    }
+    let words = args.first().map(|a| format!(" {a}")).unwrap_or_default();
+    Err(Failure::new(format!("{} {name}{words}: {what} not supported yet", app.prog)))
+}
+
 later!(
     /// Build an image from a Dockerfile
-    Build, &["image build", "builder build", "build"], "building images is"
+    Build, &["image build", "builder build", "build"], "", "building images is"
 );
 later!(
     /// Remove build cache
-    Builder, &["builder prune"], "building images is"
+    Builder, &["builder prune"], "", "building images is"
 );
 later!(
-    /// Define and run multi-container applications
-    Compose, &["compose"], "compose is"
+    /// Manage checkpoints
+    Checkpoint, &["checkpoint"], "", "checkpoints are"
 );
 later!(
-    /// Authenticate to a registry
-    Login, &["login"], "logging in to registries is"
+    /// Manage Swarm configs
+    Config, &["config"], "/configs", "Swarm is"
 );
 later!(
-    /// Log out from a registry
-    Logout, &["logout"], "logging in to registries is"
+    /// Manage Docker image manifests and manifest lists
+    Manifest, &["manifest"], "", "manifest lists are"
 );
 later!(
-    /// Upload an image to a registry
-    Push, &["image push", "push"], "pushing images is"
+    /// Manage Swarm nodes
+    Node, &["node"], "/nodes", "Swarm is"
 );
 later!(
-    /// Search Docker Hub for images
-    Search, &["search"], "searching registries is"
+    /// Manage plugins
+    Plugin, &["plugin"], "/plugins", "engine plugins are"
+);
+later!(
+    /// Manage Swarm secrets
+    Secret, &["secret"], "/secrets", "Swarm is"
+);
+later!(
+    /// Manage Swarm services
+    Service, &["service"], "/services", "Swarm is"
+);
+later!(
+    /// Manage Swarm stacks
+    Stack, &["stack"], "/services", "Swarm is"
 );
 later!(
     /// Manage Swarm
-    Swarm, &["swarm", "node", "service", "stack", "secret", "config", "plugin", "trust", "manifest", "checkpoint"],
-    "clusters, plugins, trust, manifests and checkpoints are"
+    Swarm, &["swarm"], "/swarm", "Swarm is"
+);
+later!(
+    /// Manage trust on Docker images
+    Trust, &["trust"], "", "content trust is"
 );

@@ -9,6 +9,7 @@ mod context_edit;
 mod contexts;
 mod cp;
 mod create;
+mod credentials;
 mod df;
 mod dial;
 mod diff;
@@ -25,6 +26,7 @@ mod inspect;
 mod kill;
 mod later;
 mod load;
+mod login;
 mod logs;
 mod networks;
 mod pause;
@@ -32,6 +34,7 @@ mod ports;
 mod prune;
 mod ps;
 mod pull;
+mod registry;
 mod rename;
 mod rm;
 mod run;
@@ -47,7 +50,6 @@ mod wait;
 
 use serde_json::Value;
 
-use crate::app::App;
 use crate::verb::{Spec, spec};
 
 /// Help of `--format` of commands that list.
@@ -107,13 +109,19 @@ pub const TABLE: &[Spec] = &[
     spec::<kill::Kill>(),
     spec::<later::Build>(),
     spec::<later::Builder>(),
-    spec::<later::Compose>(),
-    spec::<later::Login>(),
-    spec::<later::Logout>(),
-    spec::<later::Push>(),
-    spec::<later::Search>(),
+    spec::<later::Checkpoint>(),
+    spec::<later::Config>(),
+    spec::<later::Manifest>(),
+    spec::<later::Node>(),
+    spec::<later::Plugin>(),
+    spec::<later::Secret>(),
+    spec::<later::Service>(),
+    spec::<later::Stack>(),
     spec::<later::Swarm>(),
+    spec::<later::Trust>(),
     spec::<load::Load>(),
+    spec::<login::Login>(),
+    spec::<login::Logout>(),
     spec::<logs::Logs>(),
     spec::<networks::Connect>(),
     spec::<networks::Create>(),
@@ -130,6 +138,8 @@ pub const TABLE: &[Spec] = &[
     spec::<prune::Volumes>(),
     spec::<ps::Ps>(),
     spec::<pull::Pull>(),
+    spec::<registry::Push>(),
+    spec::<registry::Search>(),
     spec::<rename::Rename>(),
     spec::<rm::Remove>(),
     spec::<run::Run>(),
@@ -151,16 +161,6 @@ pub const TABLE: &[Spec] = &[
 fn join_labels(labels: &Value) -> String {
     let pairs = labels.as_object().into_iter().flatten();
     pairs.map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect::<Vec<_>>().join(",")
-}
-
-/// The `X-Registry-Auth` value for a registry, from the credentials in `config.json`.
-fn credentials(app: &App, domain: &str) -> Option<String> {
-    let key = if domain == "docker.io" { "https://index.docker.io/v1/" } else { domain };
-    let auth = app.config().auths.get(key)?.get("auth")?.as_str()?;
-    let decoded = String::from_utf8(base64_decode(auth)?).ok()?;
-    let (user, password) = decoded.split_once(':')?;
-    let json = serde_json::json!({"username": user, "password": password.trim_end_matches('\0'), "serveraddress": key});
-    Some(base64_encode(json.to_string().as_bytes()))
 }
 
 /// RFC 4648 section 4, with or without padding.

@@ -88,7 +88,7 @@ pub async fn pull(app: &App, reference: &ImageRef, how: Options<'_>) -> Result<(
         .query("fromImage", reference.familiar_name())
         .query_opt("tag", &tag)
         .query_opt("platform", how.platform.unwrap_or(""));
-    if let Some(credentials) = super::credentials(app, reference.domain()) {
+    if let Some(credentials) = super::credentials::header(app, reference.domain()) {
         request = request.header("x-registry-auth", &credentials)?;
     }
     let response = app.send(request).await?;
