@@ -12,7 +12,7 @@ use crate::failure::{self, CLIENT_FAILED, FAILED, Failure};
 use crate::globals::Globals;
 use crate::usage::{self, Parsed};
 use crate::verb::{Arity, Spec};
-use crate::{help, out, plugins};
+use crate::{completion, help, out, plugins};
 
 /// See [`crate::main`].
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -47,8 +47,7 @@ fn dispatch(prog: &str, args: &[OsString]) -> Result<u8, Failure> {
     };
     let overview = |config: Option<&str>| {
         let dir = crate::config::directory(config);
-        let mut globals = Globals::default();
-        globals.config = config.map(str::to_owned);
+        let globals = Globals { config: config.map(str::to_owned), ..Globals::default() };
         help::overview(prog, &define(), &dir.to_string_lossy(), &plugins::all(&App::new(prog, globals)))
     };
     let globals = match usage::parse_flags(define(), args) {
@@ -81,6 +80,12 @@ fn dispatch(prog: &str, args: &[OsString]) -> Result<u8, Failure> {
         out::note(overview(globals.config.as_deref()).trim_end());
         return Ok(0);
     };
+    match first {
+        "__complete" => return completion::answer(&App::new(prog, globals), &words[1..], true),
+        "__completeNoDesc" => return completion::answer(&App::new(prog, globals), &words[1..], false),
+        "completion" => return show_completion(prog, &words[1..]),
+        _ => {}
+    }
     if first == "help" {
         let text = overview(globals.config.as_deref());
         return show_help(&App::new(prog, globals), &words[1..], &text);
@@ -118,6 +123,34 @@ fn find(words: &[OsString]) -> Option<(String, &'static Spec, &[OsString])> {
     };
     let spec = TABLE.iter().find(|s| s.paths.contains(&path.as_str()))?;
     Some((path, spec, rest))
+}
+
+/// `completion SHELL`; without a shell it known, its help.
+fn show_completion(prog: &str, words: &[OsString]) -> Result<u8, Failure> {
+    let words: Vec<&str> = words.iter().filter_map(|w| w.to_str()).collect();
+    let shell = words.first().copied().filter(|w| completion::SHELLS.contains(w));
+    let Some(shell) = shell else {
+        out::print(completion::group_help(prog))?;
+        return Ok(0);
+    };
+    let mut described = true;
+    for word in &words[1..] {
+        match *word {
+            "--no-descriptions" | "--no-descriptions=true" => described = false,
+            "--no-descriptions=false" => described = true,
+            "--help" | "-h" => {
+                out::print(completion::shell_help(prog, shell))?;
+                return Ok(0);
+            }
+            other => {
+                return Err(Failure::new(format!(
+                    "{prog}: unknown command: {prog} completion {shell} {other}\n\nRun '{prog} completion {shell} --help' for more information"
+                )));
+            }
+        }
+    }
+    out::print(completion::script(shell, prog, described).unwrap_or_default())?;
+    Ok(0)
 }
 
 fn show_help(app: &App, words: &[OsString], overview: &str) -> Result<u8, Failure> {

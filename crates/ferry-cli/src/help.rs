@@ -2,7 +2,7 @@
 
 use clap::{Arg, Command};
 
-use crate::commands::{GROUPS, TABLE, UNLISTED};
+use crate::commands::{GROUPS, HIDDEN, TABLE, UNLISTED};
 use crate::plugins::Plugin;
 use crate::usage;
 use crate::verb::Spec;
@@ -70,7 +70,7 @@ fn about(command: &Command, prog: &str) -> String {
 }
 
 /// Texts name the program and the product with placeholders, as both depend on how it was called.
-fn named(text: &str, prog: &str) -> String {
+pub fn named(text: &str, prog: &str) -> String {
     text.replace("{prog}", prog).replace("{product}", crate::app::product(prog))
 }
 
@@ -88,9 +88,9 @@ pub fn group(prog: &str, name: &str) -> String {
     let prefix = format!("{name} ");
     let mut rows: Vec<(String, String)> = Vec::new();
     // As `docker` it has what Docker has.
-    let hidden = |path: &str| prog == "docker" && path == "system check";
-    for spec in TABLE.iter().filter(|spec| !spec.paths.iter().any(|path| hidden(path))) {
-        let own = spec.paths.iter().find_map(|p| p.strip_prefix(prefix.as_str()));
+    let hidden = |path: &&&str| HIDDEN.contains(path) || prog == "docker" && **path == "system check";
+    for spec in TABLE {
+        let own = spec.paths.iter().filter(|p| !hidden(p)).find_map(|p| p.strip_prefix(prefix.as_str()));
         if let Some(own) = own {
             rows.push((own.to_owned(), summary(spec, prog)));
         }

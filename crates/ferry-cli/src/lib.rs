@@ -8,6 +8,7 @@
 mod app;
 mod cli;
 mod commands;
+mod completion;
 mod config;
 mod context;
 mod failure;

@@ -14,6 +14,7 @@ use crate::{context, out, text};
 
 /// Export a context to a tar archive FILE or a tar stream on STDOUT.
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 pub struct Export {
     #[arg(hide = true)]
     args: Vec<String>,

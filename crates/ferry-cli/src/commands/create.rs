@@ -14,6 +14,7 @@ use crate::{out, text};
 
 /// Create a new container
 #[derive(Debug, Args)]
+#[command(mut_arg("pull", |a| a.help("Pull image before creating (\"always\", \"missing\", \"never\") (default \"missing\")")))]
 pub struct Create {
     #[command(flatten)]
     flags: ContainerFlags,

@@ -11,6 +11,7 @@ use crate::verb::{Arity, Verb};
 
 /// Proxy the stdio stream to the daemon connection. Should not be invoked manually.
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 pub struct DialStdio {
     #[arg(hide = true)]
     args: Vec<String>,

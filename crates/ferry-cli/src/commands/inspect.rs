@@ -79,6 +79,12 @@ enum Kind {
     Image,
     Network,
     Volume,
+    Node,
+    Service,
+    Secret,
+    Config,
+    Task,
+    Plugin,
 }
 
 /// The order in which `inspect` without `--type` looks.
@@ -91,6 +97,12 @@ impl Kind {
             "image" => Some(Self::Image),
             "network" => Some(Self::Network),
             "volume" => Some(Self::Volume),
+            "node" => Some(Self::Node),
+            "service" => Some(Self::Service),
+            "secret" => Some(Self::Secret),
+            "config" => Some(Self::Config),
+            "task" => Some(Self::Task),
+            "plugin" => Some(Self::Plugin),
             _ => None,
         }
     }
@@ -102,6 +114,8 @@ impl Kind {
             Self::Image => "image.InspectResponse",
             Self::Network => "network.Inspect",
             Self::Volume => "volume.Volume",
+            // Shown as they come.
+            Self::Node | Self::Service | Self::Secret | Self::Config | Self::Task | Self::Plugin => "",
         }
     }
 
@@ -112,6 +126,12 @@ impl Kind {
             Self::Image => Request::get(format!("/images/{name}/json")),
             Self::Network => Request::get(format!("/networks/{name}")),
             Self::Volume => Request::get(format!("/volumes/{name}")),
+            Self::Node => Request::get(format!("/nodes/{name}")),
+            Self::Service => Request::get(format!("/services/{name}")),
+            Self::Secret => Request::get(format!("/secrets/{name}")),
+            Self::Config => Request::get(format!("/configs/{name}")),
+            Self::Task => Request::get(format!("/tasks/{name}")),
+            Self::Plugin => Request::get(format!("/plugins/{name}/json")),
         }
     }
 }
@@ -124,9 +144,6 @@ impl Verb for Inspect {
     async fn run(self, app: &App) -> CmdResult {
         let kind = match self.kind.as_deref() {
             None | Some("") => None,
-            Some(text @ ("node" | "service" | "secret" | "config" | "task" | "plugin")) => {
-                return Err(Failure::new(format!("inspecting a {text} is not supported yet")));
-            }
             Some(text) => {
                 let known = Kind::parse(text);
                 Some(

@@ -43,10 +43,6 @@ later!(
     Build, &["image build", "builder build", "build"], "", "building images is"
 );
 later!(
-    /// Remove build cache
-    Builder, &["builder prune"], "", "building images is"
-);
-later!(
     /// Manage checkpoints
     Checkpoint, &["checkpoint"], "", "checkpoints are"
 );

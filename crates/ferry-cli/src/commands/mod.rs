@@ -73,6 +73,9 @@ pub const GROUPS: &[(&str, &str)] = &[
 pub const UNLISTED: &[&str] =
     &["swarm", "node", "service", "stack", "secret", "config", "plugin", "trust", "manifest", "checkpoint"];
 
+/// Commands for programs, which no list shows.
+pub const HIDDEN: &[&str] = &["system dial-stdio", "volume update"];
+
 /// Every command.
 pub const TABLE: &[Spec] = &[
     spec::<attach::Attach>(),
@@ -108,7 +111,6 @@ pub const TABLE: &[Spec] = &[
     spec::<inspect::Volumes>(),
     spec::<kill::Kill>(),
     spec::<later::Build>(),
-    spec::<later::Builder>(),
     spec::<later::Checkpoint>(),
     spec::<later::Config>(),
     spec::<later::Manifest>(),
@@ -131,6 +133,7 @@ pub const TABLE: &[Spec] = &[
     spec::<pause::Pause>(),
     spec::<pause::Unpause>(),
     spec::<ports::Port>(),
+    spec::<prune::BuildCache>(),
     spec::<prune::Containers>(),
     spec::<prune::Images>(),
     spec::<prune::Networks>(),
@@ -154,6 +157,7 @@ pub const TABLE: &[Spec] = &[
     spec::<volumes::Create>(),
     spec::<volumes::List>(),
     spec::<volumes::Remove>(),
+    spec::<volumes::Update>(),
     spec::<wait::Wait>(),
 ];
 

@@ -38,6 +38,15 @@ pub struct Create {
     /// Auxiliary IPv4 or IPv6 addresses used by Network driver (default map[])
     #[arg(long, value_name = "map")]
     aux_address: Vec<String>,
+    /// The network from which to copy the configuration
+    #[arg(long, value_name = "string")]
+    config_from: Option<String>,
+    /// Create a configuration only network
+    #[arg(long)]
+    config_only: bool,
+    /// Create swarm routing-mesh network
+    #[arg(long)]
+    ingress: bool,
     /// Driver to manage the Network (default "bridge")
     #[arg(long, short = 'd', value_name = "string")]
     driver: Option<String>,
@@ -197,6 +206,9 @@ impl Verb for Create {
             "Scope": self.scope.as_deref().unwrap_or(""),
             "EnableIPv4": self.ipv4,
             "EnableIPv6": self.ipv6,
+            "ConfigFrom": self.config_from.as_ref().map(|name| json!({"Network": name})),
+            "ConfigOnly": self.config_only,
+            "Ingress": self.ingress,
             "Internal": self.internal,
             "Attachable": self.attachable,
             "IPAM": {
@@ -326,6 +338,8 @@ impl Verb for Remove {
             }
         })
         .await
+        // So it says at its end, whatever it means by it.
+        .map_err(|e| if e.message.is_empty() { Failure::new("exit status 1") } else { e })
     }
 }
 

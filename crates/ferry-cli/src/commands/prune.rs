@@ -71,6 +71,22 @@ prune_args! {
 }
 
 /// Asks on stdout; only `y` on stdin is a yes.
+/// Filters of a command and those the configuration adds, where they do not contradict each other.
+fn with_configured(app: &App, given: &[String]) -> Vec<String> {
+    let mut all = given.to_vec();
+    for filter in &app.config().prune_filters {
+        let opposite = match filter.split_once('=') {
+            Some(("label", value)) => format!("label!={value}"),
+            Some(("label!", value)) => format!("label={value}"),
+            _ => continue,
+        };
+        if !all.contains(filter) && !all.contains(&opposite) {
+            all.push(filter.clone());
+        }
+    }
+    all
+}
+
 fn confirmed(force: bool, warning: &str) -> Result<bool, Failure> {
     if force {
         return Ok(true);
@@ -157,6 +173,56 @@ fn show_total(reclaimed: u64) -> CmdResult {
     Ok(0)
 }
 
+/// Remove build cache
+#[derive(Debug, Args)]
+pub struct BuildCache {
+    /// Remove all unused build cache, not just dangling ones
+    #[arg(long, short = 'a')]
+    all: bool,
+    /// Provide filter values (e.g. "until=24h")
+    #[arg(long, value_name = "filter", value_parser = filter::check)]
+    filter: Vec<String>,
+    /// Do not prompt for confirmation
+    #[arg(long, short = 'f')]
+    force: bool,
+    /// Amount of disk space to keep for cache
+    #[arg(long, value_name = "bytes", value_parser = units::ram_in_bytes)]
+    keep_storage: Option<i64>,
+    #[arg(hide = true)]
+    args: Vec<String>,
+}
+
+impl Verb for BuildCache {
+    const PATHS: &'static [&'static str] = &["builder prune"];
+    const USAGE: &'static str = "";
+    const ARITY: Arity = Arity::None;
+
+    async fn run(self, app: &App) -> CmdResult {
+        let warning = if self.all {
+            "This will remove all build cache."
+        } else {
+            "This will remove all dangling build cache."
+        };
+        if !confirmed(self.force, warning)? {
+            return Ok(0);
+        }
+        let keep = self.keep_storage.map(|n| n.to_string()).unwrap_or_default();
+        let request = Request::post("/build/prune")
+            .flag("all", self.all)
+            .query_opt("keep-storage", &keep)
+            .query_opt("filters", &filter::parameter(&self.filter));
+        let answer = app.json(request).await?;
+        let done = report(&answer, "CachesDeleted", "Deleted build cache objects:");
+        show(&done)?;
+        out::println(format!("Total:\t{}", {
+            #[expect(clippy::cast_precision_loss, reason = "sizes for people")]
+            let size = units::human_size(done.reclaimed as f64);
+            size
+        }))?;
+        Ok(0)
+    }
+}
+
 impl Verb for Containers {
     const PATHS: &'static [&'static str] = &["container prune"];
     const USAGE: &'static str = "[OPTIONS]";
@@ -166,7 +232,7 @@ impl Verb for Containers {
         if !confirmed(self.force, "This will remove all stopped containers.")? {
             return Ok(0);
         }
-        let done = containers(app, &self.filter).await?;
+        let done = containers(app, &with_configured(app, &self.filter)).await?;
         show(&done)?;
         show_total(done.reclaimed)
     }
@@ -186,7 +252,7 @@ impl Verb for Images {
         if !confirmed(self.force, warning)? {
             return Ok(0);
         }
-        let done = images(app, self.all, &self.filter).await?;
+        let done = images(app, self.all, &with_configured(app, &self.filter)).await?;
         show(&done)?;
         show_total(done.reclaimed)
     }
@@ -198,7 +264,10 @@ impl Verb for Volumes {
     const ARITY: Arity = Arity::None;
 
     async fn run(self, app: &App) -> CmdResult {
-        let mut filters = self.filter.clone();
+        if self.all && self.filter.iter().any(|f| f.starts_with("all=")) {
+            return Err(Failure::new("conflicting options: cannot specify both --all and --filter all=1"));
+        }
+        let mut filters = with_configured(app, &self.filter);
         let warning = if self.all {
             filters.push("all=true".to_owned());
             "This will remove all local volumes not used by at least one container."
@@ -224,7 +293,7 @@ impl Verb for Networks {
         {
             return Ok(0);
         }
-        show(&networks(app, &self.filter).await?)?;
+        show(&networks(app, &with_configured(app, &self.filter)).await?)?;
         Ok(0)
     }
 }
@@ -257,20 +326,21 @@ impl Verb for System {
         if !confirmed(self.force, &warning)? {
             return Ok(0);
         }
+        let filters = with_configured(app, &self.filter);
         let mut reclaimed = 0;
-        let pruned = containers(app, &self.filter).await?;
+        let pruned = containers(app, &filters).await?;
         show(&pruned)?;
         reclaimed += pruned.reclaimed;
-        show(&networks(app, &self.filter).await?)?;
+        show(&networks(app, &filters).await?)?;
         if self.volumes {
-            let pruned = volumes(app, &self.filter).await?;
+            let pruned = volumes(app, &filters).await?;
             show(&pruned)?;
             reclaimed += pruned.reclaimed;
         }
-        let pruned = images(app, self.all, &self.filter).await?;
+        let pruned = images(app, self.all, &filters).await?;
         show(&pruned)?;
         reclaimed += pruned.reclaimed;
-        let pruned = build_cache(app, self.all, &self.filter).await?;
+        let pruned = build_cache(app, self.all, &filters).await?;
         show(&pruned)?;
         show_total(reclaimed + pruned.reclaimed)
     }

@@ -72,7 +72,7 @@ impl Verb for Ps {
         let format =
             self.format.as_deref().or_else(|| app.config().ps_format.as_deref().filter(|_| !self.quiet));
         let last = if self.latest { 1 } else { self.last.unwrap_or(-1) };
-        let size = self.size || format.is_some_and(|f| f.contains(".Size"));
+        let size = self.size || format.is_some_and(|f| f.contains(".Size") || f.contains("json .}}"));
         let columns = if self.size { &COLUMNS[..] } else { &COLUMNS[..7] };
         let listing = Listing {
             type_name: "*formatter.ContainerContext",

@@ -44,9 +44,11 @@ pub struct Create {
     args: Vec<String>,
 }
 
-/// Remove one or more volumes. You cannot remove a volume that is in use by a container.
+/// Remove one or more volumes
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    long_about = "Remove one or more volumes. You cannot remove a volume that is in use by a container."
+)]
 pub struct Remove {
     /// Force the removal of one or more volumes
     #[arg(long, short = 'f')]
@@ -136,6 +138,39 @@ impl Verb for Create {
         });
         let volume = app.json(Request::post("/volumes/create").json(&body)?).await?;
         out::println(volume["Name"].as_str().unwrap_or_default())?;
+        Ok(0)
+    }
+}
+
+/// Update a volume (cluster volumes only)
+#[derive(Debug, Args)]
+pub struct Update {
+    /// Cluster Volume availability ("active", "pause", "drain")
+    #[arg(long, value_name = "string", hide = true)]
+    availability: Option<String>,
+    #[arg(hide = true)]
+    args: Vec<String>,
+}
+
+impl Verb for Update {
+    const PATHS: &'static [&'static str] = &["volume update"];
+    const USAGE: &'static str = "[OPTIONS] [VOLUME]";
+    const ARITY: Arity = Arity::Exact(1);
+
+    async fn run(self, app: &App) -> CmdResult {
+        let path = format!("/volumes/{}", Request::escape(&self.args[0]));
+        let mut volume = app.json(Request::get(&path)).await?;
+        if volume["ClusterVolume"].is_null() {
+            return Err(Failure::new("Can only update cluster volumes"));
+        }
+        let spec = &mut volume["ClusterVolume"]["Spec"];
+        if let Some(availability) = &self.availability {
+            spec["Availability"] = availability.as_str().into();
+        }
+        let body = json!({"Spec": spec});
+        let version = volume["ClusterVolume"]["Version"]["Index"].as_u64().unwrap_or(0).to_string();
+        let put = Request::new(ferry_client::Method::PUT, path).query("version", version);
+        app.done(put.json(&body)?).await?;
         Ok(0)
     }
 }

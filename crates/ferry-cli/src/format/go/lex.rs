@@ -145,8 +145,7 @@ impl<'a> Lexer<'a> {
     }
 
     fn run(&mut self) {
-        loop {
-            let Some(open) = self.rest().find("{{") else { break };
+        while let Some(open) = self.rest().find("{{") {
             let start = self.pos;
             let after = self.pos + open + 2;
             let trims = trims_left(&self.text[after..]);
