@@ -40,7 +40,7 @@ impl Verb for Check {
         let request = if self.repair { Request::post(PATH) } else { Request::get(PATH) };
         let report = app.json(request.flag("deep", self.deep)).await?;
         match (&template, format) {
-            (Some(template), _) => out::println(template.render(&template::from_json(&report))?)?,
+            (Some(template), _) => out::println(template.show(&report, "")?)?,
             (None, Some(_)) => out::println(format::json::compact(&report))?,
             (None, None) => out::print(text(&report))?,
         }
