@@ -7,6 +7,7 @@
 
 mod apt;
 mod bench;
+mod clients;
 mod differential;
 mod engine;
 mod fixtures;

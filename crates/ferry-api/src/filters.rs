@@ -44,8 +44,11 @@ impl Filters {
         if text.is_empty() {
             return Ok(Self::default());
         }
-        let Ok(Node::Object(members)) = serde_json::from_str(text) else {
-            return Err(FilterError::Malformed);
+        let members = match serde_json::from_str(text) {
+            Ok(Node::Object(members)) => members,
+            // As Go decodes it into a map.
+            Ok(Node::Null) => return Ok(Self::default()),
+            _ => return Err(FilterError::Malformed),
         };
         let mut filters = Self::default();
         for (key, values) in members {
@@ -151,6 +154,16 @@ impl Filters {
     }
 }
 
+/// Whether a value of `name`, `id` and their like fits: Docker takes it for a regular expression that may match anywhere.
+/// What is none matches only itself.
+pub fn pattern_matches(pattern: &str, text: &str) -> bool {
+    let plain = pattern.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'/' | b':'));
+    if plain || pattern == text {
+        return text.contains(pattern);
+    }
+    regex_lite::Regex::new(pattern).is_ok_and(|regex| regex.is_match(text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,7 +182,9 @@ mod tests {
         for bad in ["x", "[]", "1", r#"{"a":"b"}"#, r#"{"a":[1]}"#, r#"{"a":{"b":1}}"#] {
             assert_eq!(Filters::parse(bad), Err(FilterError::Malformed), "{bad}");
         }
-        assert!(Filters::parse("").unwrap().is_empty() && Filters::parse("{}").unwrap().is_empty());
+        for empty in ["", "{}", "null"] {
+            assert!(Filters::parse(empty).unwrap().is_empty(), "{empty}");
+        }
     }
 
     #[test]
@@ -178,6 +193,23 @@ mod tests {
         assert_eq!(filters.bool("dangling").unwrap_err().to_string(), "invalid filter 'dangling=[maybe]'");
         assert_eq!(filters.allow(&["label"]).unwrap_err().to_string(), "invalid filter 'dangling'");
         assert_eq!(Filters::parse(r#"{"dangling":["true"]}"#).unwrap().bool("dangling"), Ok(Some(true)));
+    }
+
+    #[test]
+    fn patterns_match_anywhere_unless_anchored() {
+        for (pattern, text) in [
+            ("we", "web"),
+            ("^we", "web"),
+            ("^w.b$", "web"),
+            ("a|eb$", "web"),
+            ("[", "["),
+            ("^web-[0-9]+$", "web-12"),
+        ] {
+            assert!(pattern_matches(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [("^eb", "web"), ("^we$", "web"), ("[", "web"), ("w.c", "web")] {
+            assert!(!pattern_matches(pattern, text), "{pattern} {text}");
+        }
     }
 
     #[test]

@@ -34,16 +34,17 @@ impl FromStr for ApiVersion {
 
     /// Parses and checks the range: `1.24` … `1.55`.
     fn from_str(s: &str) -> Result<Self, VersionError> {
-        let number = |digits: &str| match digits.bytes().all(|b| b.is_ascii_digit()) {
+        // Docker compares the numbers one by one and takes any count of them.
+        let number = |digits: &str| match !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
             true => digits.parse::<u16>().ok(),
             false => None,
         };
-        let parsed = s.split_once('.').and_then(|(major, minor)| Some((number(major)?, number(minor)?)));
-        match parsed {
+        let parsed: Option<Vec<u16>> = s.split('.').map(number).collect();
+        match parsed.as_deref() {
             None => Err(VersionError::Format(s.to_owned())),
-            Some(version) if version < (1, MIN.0) => Err(VersionError::TooOld(s.to_owned())),
-            Some(version) if version > (1, MAX.0) => Err(VersionError::TooNew(s.to_owned())),
-            Some((_, minor)) => Ok(Self(minor)),
+            Some(version) if *version < [1, MIN.0][..] => Err(VersionError::TooOld(s.to_owned())),
+            Some(version) if *version > [1, MAX.0][..] => Err(VersionError::TooNew(s.to_owned())),
+            Some(version) => Ok(Self(version.get(1).copied().unwrap_or_default())),
         }
     }
 }
@@ -82,8 +83,15 @@ mod tests {
     }
 
     #[test]
+    fn any_count_of_numbers_is_a_version() {
+        assert_eq!("1.24.1".parse(), Ok(MIN));
+        assert!(error("1").contains("too old") && error("1.023").contains("too old"));
+        assert!(error("1.55.1").contains("too new"));
+    }
+
+    #[test]
     fn what_is_no_version_is_refused() {
-        for bad in ["", "1", "1.", ".24", "1.x", "v1.24", "1.24.1", "+1.24", "1.99999999"] {
+        for bad in ["", "1.", ".24", "1.x", "v1.24", "+1.24", "1.99999999"] {
             assert!(matches!(bad.parse::<ApiVersion>(), Err(VersionError::Format(_))), "{bad}");
         }
     }

@@ -183,6 +183,19 @@ pub struct PullOptions {
     pub auth: Option<ferry_api::auth::AuthConfig>,
 }
 
+/// `GET /images/search`.
+#[derive(Debug, Default, Clone)]
+pub struct SearchOptions {
+    /// What to search for, after a registry's host and a slash when it is not Docker Hub's.
+    pub term: String,
+    /// Most results.
+    pub limit: Option<i64>,
+    /// `is-official`, `stars`.
+    pub filters: Filters,
+    /// Decoded `X-Registry-Auth`.
+    pub auth: Option<ferry_api::auth::AuthConfig>,
+}
+
 /// `GET /images/json`.
 #[derive(Debug, Default, Clone)]
 pub struct ListImages {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ferry_api::exec::{ExecCreateRequest, ExecInspect, ExecProcess, IdResponse};
 use ferry_shim_proto::{AttachStreams, Exec, Reply, Request as ShimRequest};
@@ -16,6 +17,10 @@ use crate::container::owner::unexpected;
 use crate::container::state::Snapshot;
 use crate::error::{EngineError, Result};
 use crate::spec;
+
+/// How long a resize waits for its exec's start, as Docker's does, and how often it looks.
+const RESIZE_PATIENCE: Duration = Duration::from_secs(10);
+const RESIZE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// How far an exec is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +108,8 @@ pub struct ExecAttachment {
     instance: ExecInstance,
     snapshot: Arc<Snapshot>,
     console_size: Option<(u16, u16)>,
+    /// As the start says, whatever the exec was created with: that is how clients tell which stream they get.
+    multiplexed: bool,
 }
 
 impl Engine {
@@ -121,7 +128,10 @@ impl Engine {
             )));
         }
         if !body.detach_keys.is_empty() {
-            detach_keys(Some(&body.detach_keys))?;
+            detach_keys(Some(&body.detach_keys)).map_err(|_| {
+                let keys = &body.detach_keys;
+                EngineError::InvalidParameter(format!("Invalid escape keys ({keys}) provided"))
+            })?;
         }
         let id = ExecId::random();
         self.inner.events.exec("exec_create", &snapshot.record, id.as_str(), &body.cmd.join(" "));
@@ -154,12 +164,21 @@ impl Engine {
             .console_size
             .map(|[h, w]| (u16::try_from(h).unwrap_or(u16::MAX), u16::try_from(w).unwrap_or(u16::MAX)));
         let console_size = o.console_size.or(own_size).filter(|(h, w)| *h > 0 && *w > 0);
-        Ok(ExecAttachment { engine: self.clone(), id, instance, snapshot, console_size })
+        Ok(ExecAttachment { engine: self.clone(), id, instance, snapshot, console_size, multiplexed: !o.tty })
     }
 
     /// Sets the size of an exec's terminal.
     pub async fn exec_resize(&self, id: &str, height: u16, width: u16) -> Result<()> {
-        let (id, instance) = self.inner.execs.get(id)?;
+        let (id, mut instance) = self.inner.execs.get(id)?;
+        // Clients resize when they have sent the start, which may not have got here yet.
+        let patience = tokio::time::Instant::now() + RESIZE_PATIENCE;
+        while matches!(instance.state, ExecState::Created | ExecState::Starting) {
+            if tokio::time::Instant::now() > patience {
+                return Err(EngineError::System("timeout waiting for exec session ready".to_owned()));
+            }
+            tokio::time::sleep(RESIZE_INTERVAL).await;
+            instance = self.inner.execs.get(id.as_str())?.1;
+        }
         if !matches!(instance.state, ExecState::Running { .. }) {
             return Err(EngineError::Conflict(format!("exec {id} is not running")));
         }
@@ -235,9 +254,9 @@ fn require_running(snapshot: &Snapshot, shown: &str) -> Result<()> {
 }
 
 impl ExecAttachment {
-    /// Whether output is framed (no terminal).
+    /// Whether output is framed.
     pub fn multiplexed(&self) -> bool {
-        !self.instance.request.tty
+        self.multiplexed
     }
 
     /// Runs the command, connected to the client when there is one.
@@ -263,7 +282,7 @@ impl ExecAttachment {
             Err((error, code)) => {
                 execs.exited(&self.id, code);
                 if let Some(socket) = copy {
-                    tell_client(socket, &error, !self.instance.request.tty).await;
+                    tell_client(socket, &error, self.multiplexed).await;
                 }
                 Err(error)
             }
@@ -282,7 +301,7 @@ impl ExecAttachment {
                 stdin: request.attach_stdin,
                 stdout: request.attach_stdout,
                 stderr: request.attach_stderr,
-                multiplexed: !request.tty,
+                multiplexed: self.multiplexed,
                 pending_input: client.pending_input,
                 detach_keys: detach_keys(Some(&request.detach_keys)).map_err(failed)?,
             });

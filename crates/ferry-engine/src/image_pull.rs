@@ -97,7 +97,7 @@ fn wanted_reference(o: &PullOptions) -> Result<ImageRef> {
     }
 }
 
-fn credentials(auth: Option<ferry_api::auth::AuthConfig>) -> Auth {
+pub(crate) fn credentials(auth: Option<ferry_api::auth::AuthConfig>) -> Auth {
     match auth {
         Some(a) if !a.registry_token.is_empty() => Auth::RegistryToken(a.registry_token),
         Some(a) if !a.identity_token.is_empty() => Auth::IdentityToken(a.identity_token),

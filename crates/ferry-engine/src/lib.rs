@@ -26,6 +26,7 @@ mod open;
 mod paths;
 pub mod pull;
 mod readiness;
+mod registry;
 mod reload;
 mod rootfs;
 mod shim;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ferry_api::filters::pattern_matches;
 use ferry_api::network::{EndpointResource, Ipam, IpamConfig, Network, NetworkInspect};
 use ferry_api::{Filters, List, Map, Time};
 
@@ -35,9 +36,9 @@ impl Engine {
         let all = NETWORKS.iter().map(|(name, driver)| self.network(name, driver));
         Ok(all
             .filter(|n| {
-                any("name", &|v| n.name.contains(v))
+                any("name", &|v| pattern_matches(v, &n.name))
                     && any("driver", &|v| n.driver == v)
-                    && any("id", &|v| n.id.starts_with(v))
+                    && any("id", &|v| pattern_matches(v, &n.id))
                     && any("scope", &|v| n.scope == v)
                     && any("type", &|v| v == "builtin")
                     && any("dangling", &|v| matches!(v, "false" | "0"))

@@ -1,6 +1,7 @@
 //! Volumes as the API shows them.
 
 use ferry_api::Filters;
+use ferry_api::filters::pattern_matches;
 use ferry_api::volume::{Volume, VolumeCreateRequest, VolumeListResponse, VolumePruneResponse};
 use ferry_types::ContainerId;
 
@@ -18,7 +19,7 @@ impl Engine {
         let dangling = filters.bool("dangling").map_err(invalid)?;
         let volumes = self.inner.volumes.all().into_iter().filter(|v| {
             labels_match(&filters, &v.labels)
-                && (!filters.has("name") || filters.get("name").any(|n| v.name.contains(n)))
+                && (!filters.has("name") || filters.get("name").any(|n| pattern_matches(n, &v.name)))
                 && (!filters.has("driver") || filters.get("driver").any(|d| d == "local"))
                 && dangling.is_none_or(|d| d == volume_users(&self.inner, &v.name).is_empty())
         });

@@ -47,6 +47,7 @@ pub(crate) enum Challenge {
 pub(crate) struct TokenAnswer {
     token: Option<String>,
     access_token: Option<String>,
+    pub refresh_token: Option<String>,
     pub expires_in: Option<u64>,
 }
 

@@ -100,8 +100,8 @@ impl Blob {
 /// A client for all registries.
 #[derive(Debug)]
 pub struct RegistryClient {
-    options: ClientOptions,
-    transport: Transport,
+    pub(crate) options: ClientOptions,
+    pub(crate) transport: Transport,
     tokens: Mutex<HashMap<TokenKey, Token>>,
     /// The endpoint that answered, by domain: saves the HTTPS attempt at a plain registry.
     answered: Mutex<HashMap<String, Endpoint>>,
@@ -111,9 +111,11 @@ pub struct RegistryClient {
 type TokenKey = (String, String, String);
 
 #[derive(Debug, Clone)]
-struct Token {
-    header: String,
+pub(crate) struct Token {
+    pub header: String,
     expires: Instant,
+    /// A login's: what to log in with from now on.
+    pub refresh: Option<String>,
 }
 
 /// What is asked of one repository.
@@ -255,7 +257,7 @@ impl RegistryClient {
             }
             _ => all,
         };
-        let mut first_error = None;
+        let mut last_error = None;
         for endpoint in all {
             match self.send_to(&endpoint, request).await {
                 Ok(answer) => {
@@ -268,13 +270,15 @@ impl RegistryClient {
                     tracing::debug!(mirror = %endpoint.base, %error, "mirror passed over");
                 }
                 // A registry that speaks HTTP fails the TLS handshake: plain HTTP is next, where allowed.
-                Err(error @ RegistryError::Transport { .. }) => {
-                    first_error.get_or_insert(error);
+                Err(RegistryError::Transport { reason, transient, .. }) => {
+                    // As Docker, which asks for the root first.
+                    let url = format!("{}/v2/", endpoint.base);
+                    last_error = Some(RegistryError::Transport { url, reason, transient });
                 }
                 Err(error) => return Err(error),
             }
         }
-        Err(first_error.unwrap_or_else(|| RegistryError::Url(domain.to_owned())))
+        Err(last_error.unwrap_or_else(|| RegistryError::Url(domain.to_owned())))
     }
 
     async fn send_to(
@@ -338,7 +342,7 @@ impl RegistryClient {
             let Some(challenge) = challenge_of(&response) else {
                 return Err(refusal(request.reference, &url, response).await);
             };
-            let token = self.answer(endpoint, &challenge, &scope, auth).await?;
+            let token = self.answer(endpoint, &challenge, Some(&scope), auth).await?;
             authorization = Some(token.header.clone());
             lock(&self.tokens).insert(key.clone(), token);
         }
@@ -352,7 +356,14 @@ impl RegistryClient {
         tokens.get(key).map(|t| t.header.clone())
     }
 
-    async fn answer(&self, endpoint: &Endpoint, challenge: &str, scope: &str, auth: &Auth) -> Result<Token> {
+    /// Answers a challenge. Without a scope, the token is a login's.
+    pub(crate) async fn answer(
+        &self,
+        endpoint: &Endpoint,
+        challenge: &str,
+        scope: Option<&str>,
+        auth: &Auth,
+    ) -> Result<Token> {
         let bad =
             || RegistryError::Challenge { host: endpoint.host.clone(), challenge: challenge.to_owned() };
         match parse_challenge(challenge).ok_or_else(bad)? {
@@ -365,14 +376,14 @@ impl RegistryClient {
                     });
                 };
                 let header = basic(username, password);
-                Ok(Token { header, expires: Instant::now() + Duration::from_secs(3600) })
+                Ok(Token { header, expires: Instant::now() + Duration::from_secs(3600), refresh: None })
             }
             Challenge::Bearer { realm, service, scope: wanted } => {
                 // A registry asked over HTTPS must not make us send a password in the clear.
                 if !realm.starts_with("https://") && !endpoint.insecure && !endpoint.is_plain() {
                     return Err(bad());
                 }
-                let scope = wanted.as_deref().unwrap_or(scope);
+                let scope = wanted.as_deref().or(scope);
                 self.token(endpoint, &realm, service.as_deref(), scope, auth).await
             }
         }
@@ -383,7 +394,7 @@ impl RegistryClient {
         endpoint: &Endpoint,
         realm: &str,
         service: Option<&str>,
-        scope: &str,
+        scope: Option<&str>,
         auth: &Auth,
     ) -> Result<Token> {
         let mut url = reqwest::Url::parse(realm).map_err(|_| RegistryError::Url(realm.to_owned()))?;
@@ -395,7 +406,7 @@ impl RegistryClient {
                 .append_pair("grant_type", "refresh_token")
                 .append_pair("service", service.unwrap_or_default())
                 .append_pair("client_id", "ferry")
-                .append_pair("scope", scope)
+                .append_pair("scope", scope.unwrap_or_default())
                 .append_pair("refresh_token", refresh);
             let body = form.query().unwrap_or_default().to_owned();
             client
@@ -407,7 +418,10 @@ impl RegistryClient {
             if let Some(service) = service {
                 query.append_pair("service", service);
             }
-            query.append_pair("scope", scope);
+            match scope {
+                Some(scope) => query.append_pair("scope", scope),
+                None => query.append_pair("offline_token", "true").append_pair("client_id", "ferry"),
+            };
             if let Auth::Basic { username, .. } = auth {
                 query.append_pair("account", username);
             }
@@ -433,12 +447,14 @@ impl RegistryClient {
         let answer: TokenAnswer = parse(&endpoint.host, "token", &bytes)?;
         // A little early, so that it does not expire on its way.
         let life = answer.expires_in.unwrap_or(TOKEN_LIFE).clamp(TOKEN_LIFE, 24 * 3600) - 5;
+        let refresh = answer.refresh_token.clone().filter(|token| !token.is_empty());
         let token = answer.token().ok_or_else(|| RegistryError::Document {
             what: "token",
             host: endpoint.host.clone(),
             reason: "no token in it".to_owned(),
         })?;
-        Ok(Token { header: format!("Bearer {token}"), expires: Instant::now() + Duration::from_secs(life) })
+        let expires = Instant::now() + Duration::from_secs(life);
+        Ok(Token { header: format!("Bearer {token}"), expires, refresh })
     }
 }
 
@@ -463,7 +479,7 @@ fn identity(auth: &Auth) -> String {
     digest_of(secret.as_bytes()).hex().to_owned()
 }
 
-fn basic(username: &str, password: &str) -> String {
+pub(crate) fn basic(username: &str, password: &str) -> String {
     format!("Basic {}", base64(format!("{username}:{password}").as_bytes()))
 }
 
@@ -481,7 +497,7 @@ fn base64(bytes: &[u8]) -> String {
     out
 }
 
-fn challenge_of(response: &reqwest::Response) -> Option<String> {
+pub(crate) fn challenge_of(response: &reqwest::Response) -> Option<String> {
     let values = response.headers().get_all(header::WWW_AUTHENTICATE);
     let values: Vec<_> = values.iter().filter_map(|v| v.to_str().ok()).collect();
     if values.is_empty() { None } else { Some(values.join(", ")) }
@@ -511,7 +527,7 @@ fn embedded_type(bytes: &[u8]) -> Option<String> {
     typed.media_type.or_else(guess)
 }
 
-async fn read_document(url: &str, mut response: reqwest::Response) -> Result<Bytes> {
+pub(crate) async fn read_document(url: &str, mut response: reqwest::Response) -> Result<Bytes> {
     let mut all = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|e| RegistryError::transport(url, &e))? {
         if all.len() + chunk.len() > DOCUMENT_MAX {
@@ -524,7 +540,7 @@ async fn read_document(url: &str, mut response: reqwest::Response) -> Result<Byt
     Ok(all.into())
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(host: &str, what: &'static str, bytes: &[u8]) -> Result<T> {
+pub(crate) fn parse<T: for<'de> Deserialize<'de>>(host: &str, what: &'static str, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| RegistryError::Document {
         what,
         host: host.to_owned(),

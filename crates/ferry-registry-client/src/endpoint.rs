@@ -6,7 +6,7 @@ use ferry_types::ImageRef;
 use ferry_types::image_ref::DEFAULT_DOMAIN;
 
 /// The host behind `docker.io`.
-const DOCKER_HUB: &str = "registry-1.docker.io";
+pub(crate) const DOCKER_HUB: &str = "registry-1.docker.io";
 
 /// One place to ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,18 +42,21 @@ pub(crate) fn endpoints(reference: &ImageRef, mirrors: &[String], insecure: &[St
         }
     }
     let host = if domain == DEFAULT_DOMAIN { DOCKER_HUB } else { domain };
-    let insecure = domain != DEFAULT_DOMAIN && is_insecure(host, insecure);
-    let at = |scheme: &str| Endpoint {
+    all.extend(of_host(host, insecure));
+    all
+}
+
+/// The registry at a host: over HTTPS, then, where that is allowed, HTTP.
+pub(crate) fn of_host(host: &str, insecure: &[String]) -> Vec<Endpoint> {
+    let insecure = host != DOCKER_HUB && is_insecure(host, insecure);
+    let schemes: &[&str] = if insecure { &["https", "http"] } else { &["https"] };
+    let at = |scheme: &&str| Endpoint {
         base: format!("{scheme}://{host}"),
         host: host.to_owned(),
         insecure,
         credentials: true,
     };
-    all.push(at("https"));
-    if insecure {
-        all.push(at("http"));
-    }
-    all
+    schemes.iter().map(at).collect()
 }
 
 /// Loopback addresses, `localhost`, and what is configured: `host`, `host:port` or a network.

@@ -69,6 +69,16 @@ pub enum RegistryError {
         /// Whether trying again may help.
         transient: bool,
     },
+    /// A registry without the old API, which is the one with a search.
+    #[error("invalid registry endpoint {url:?}. HTTPS attempt: {https}. HTTP attempt: {http}")]
+    NoIndex {
+        /// What was asked last.
+        url: String,
+        /// What came of HTTPS.
+        https: String,
+        /// What came of HTTP.
+        http: String,
+    },
     /// The HTTP client could not be set up.
     #[error("set up HTTPS: {0}")]
     Tls(String),
@@ -182,7 +192,9 @@ impl Classify for RegistryError {
             | Self::Denied { .. }
             | Self::NoPlatform(_) => ErrorKind::NotFound,
             Self::Unauthorized { .. } => ErrorKind::Unauthorized,
-            Self::Url(_) | Self::MediaType(_) | Self::Schema1(_) => ErrorKind::InvalidParameter,
+            Self::NoIndex { .. } | Self::Url(_) | Self::MediaType(_) | Self::Schema1(_) => {
+                ErrorKind::InvalidParameter
+            }
             Self::TooManyRequests(_) => ErrorKind::Unavailable,
             Self::Api(_)
             | Self::Status { .. }

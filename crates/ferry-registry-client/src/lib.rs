@@ -7,10 +7,13 @@ mod auth;
 mod client;
 mod endpoint;
 mod error;
+mod login;
 mod manifest;
+mod search;
 mod transport;
 
 pub use auth::Auth;
 pub use client::{Blob, ClientOptions, Fetched, ProxyOptions, RegistryClient, Resolved};
 pub use error::{ApiError, RegistryError, Result};
-pub use manifest::{Descriptor, Manifest};
+pub use manifest::{Descriptor, Index, Manifest};
+pub use search::{Found, Search};

@@ -56,12 +56,22 @@ impl Manifest {
     }
 }
 
+/// A list of manifests, one for each platform.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Index {
+pub struct Index {
     manifests: Vec<Descriptor>,
 }
 
 impl Index {
+    /// The platforms its entries are for; those without (attestations and the like) are left out.
+    pub fn platforms(&self) -> impl Iterator<Item = Platform> {
+        self.manifests.iter().filter_map(|d| d.platform.as_ref()).map(|p| Platform {
+            os: p.os.clone(),
+            architecture: p.architecture.clone(),
+            variant: p.variant.clone(),
+        })
+    }
+
     /// The entry that suits `platform` best; of equally good ones the first, as Docker takes it.
     pub(crate) fn select(&self, platform: &Platform) -> Option<&Descriptor> {
         let rank = |d: &Descriptor| {

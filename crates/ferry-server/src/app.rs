@@ -1,7 +1,6 @@
 //! From a request to its response: version, dispatch, headers that every response has.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
 
 use ferry_api::{ApiVersion, version};
 use ferry_engine::Engine;
@@ -10,25 +9,20 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::header::{HeaderMap, HeaderValue, SERVER};
 use http::{Request, Response};
-use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use crate::body::Body;
 use crate::error::{HttpError, Result};
-use crate::handlers::{container, exec, image, network, stream, system, volume};
+use crate::handlers::{
+    build, container, exec, image, network, plugin, registry, stream, swarm, system, volume,
+};
 use crate::query::Query;
-use crate::reply::{Reply, json};
-use crate::request::Call;
+use crate::reply::{Reply, empty};
+use crate::request::{Call, discard};
 use crate::router::{self, Route};
 use crate::transport::{ConnHandle, Service};
-
-const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
-                        to connect this node to swarm and try again.";
-
-/// How much of an unwanted body is read, and for how long.
-const MAX_DISCARDED: usize = 64 << 20;
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The application behind every connection.
 pub(crate) struct App {
@@ -45,10 +39,13 @@ impl App {
         let (head, body) = request.into_parts();
         let found = router::find(&head.method, head.uri.path()).ok_or_else(HttpError::page_not_found)?;
         let version = check_version(found.version.as_deref())?;
+        if !matches!(found.route, Route::Ping | Route::Version | Route::Info) {
+            Query::check(head.uri.query().unwrap_or_default())?;
+        }
         let query = Query::parse(head.uri.query());
-        if let Some(refusal) = refusal(&found.route) {
-            discard(body).await;
-            return Err(refusal);
+        let mut body = body;
+        if !found.route.takes_body() && !body.is_end_stream() {
+            discard(&mut body).await;
         }
         let (engine, stop) = (self.engine.clone(), self.stop.clone());
         dispatch(found.route, Call { engine, version, query, head, body, stop, conn }).await
@@ -57,7 +54,11 @@ impl App {
 
 fn check_version(requested: Option<&str>) -> Result<ApiVersion> {
     let Some(requested) = requested else { return Ok(version::MAX) };
-    requested.parse().map_err(|e: version::VersionError| HttpError::invalid(e.to_string()))
+    requested.parse().map_err(|e: version::VersionError| {
+        let error = HttpError::invalid(e.to_string());
+        // Clients as old as that do not expect errors as JSON.
+        if matches!(e, version::VersionError::TooOld(_)) { error.as_plain_text() } else { error }
+    })
 }
 
 impl Service for App {
@@ -101,7 +102,7 @@ async fn dispatch(route: Route, call: Call) -> Reply {
         Route::Ping => system::ping(&call),
         Route::Version => system::version(&call),
         Route::Info => system::info(&call),
-        Route::Auth => Err(not_built("logging in to registries")),
+        Route::Auth => registry::login(call).await,
         Route::Events => stream::events(call).await,
         Route::DiskUsage => system::disk_usage(&call).await,
         Route::Check { repair } => system::check(&call, repair).await,
@@ -125,7 +126,7 @@ async fn dispatch(route: Route, call: Call) -> Reply {
         Route::ContainerPause(id) => container::pause(&call, &id).await,
         Route::ContainerUnpause(id) => container::unpause(&call, &id).await,
         Route::ContainerAttach(id) => container::attach(&call, &id),
-        Route::ContainerAttachWs(_) => Err(not_built("attaching over a websocket")),
+        Route::ContainerAttachWs(id) => container::attach_websocket(&call, &id),
         Route::ContainerWait(id) => stream::wait(call, &id).await,
         Route::ContainerRemove(id) => container::remove(&call, &id).await,
         Route::ArchiveStat(id) => stream::archive_stat(&call, &id).await,
@@ -142,7 +143,7 @@ async fn dispatch(route: Route, call: Call) -> Reply {
         Route::ImagePush(_) => Err(not_built("pushing images")),
         Route::ImageTag(name) => image::tag(&call, &name).await,
         Route::ImageRemove(name) => image::remove(&call, &name).await,
-        Route::ImageSearch => Err(not_built("searching registries")),
+        Route::ImageSearch => registry::search(&call).await,
         Route::ImageGet(name) => image::save(&call, &[name]).await,
         Route::ImagesGet => image::save(&call, &call.query.all("names")).await,
         Route::ImageLoad => image::load(call).await,
@@ -158,41 +159,27 @@ async fn dispatch(route: Route, call: Call) -> Reply {
         Route::VolumePrune => volume::prune(&call).await,
         Route::NetworkList => network::list(&call),
         Route::NetworkInspect(name) => network::inspect(&call, &name),
-        // There are none, and there is no way to install one.
-        Route::PluginList => json::<[(); 0]>(&[]),
-        Route::Swarm => Err(HttpError::new(ErrorKind::Unavailable, NO_SWARM)),
-        Route::SwarmLeave => Err(HttpError::new(ErrorKind::Unavailable, "This node is not part of a swarm")),
+        Route::NetworkCreate => Err(not_built("creating networks")),
+        Route::NetworkRemove(name) => network::remove(&call, &name),
+        Route::NetworkConnect(name) => network::connect(call, &name).await,
+        Route::NetworkDisconnect(name) => network::disconnect(call, &name).await,
+        Route::NetworkPrune => network::prune(&call),
+        Route::Distribution(name) => registry::distribution(&call, &name).await,
+        Route::Plugin(endpoint) => plugin::answer(&call, endpoint),
+        Route::Swarm(endpoint) => swarm::answer(call, endpoint).await,
+        Route::BuildPrune => build::prune(&call),
+        Route::BuildCancel => build::cancel(&call),
+        Route::BuildSession(protocol) => build::session(&call, protocol),
+        Route::Checkpoint => Err(HttpError::not_implemented(
+            "This experimental feature is disabled by default. Start the Docker daemon in experimental mode in \
+             order to enable it.",
+        )),
+        Route::Options => empty(http::StatusCode::OK),
         Route::Missing(what) => Err(not_built(what)),
     }
 }
 
-/// Why a route is answered without looking at the request.
-fn refusal(route: &Route) -> Option<HttpError> {
-    match route {
-        Route::Auth => Some(not_built("logging in to registries")),
-        Route::ImagePush(_) => Some(not_built("pushing images")),
-        Route::Swarm => Some(HttpError::new(ErrorKind::Unavailable, NO_SWARM)),
-        Route::SwarmLeave => Some(HttpError::new(ErrorKind::Unavailable, "This node is not part of a swarm")),
-        Route::Missing(what) => Some(not_built(what)),
-        _ => None,
-    }
-}
-
-/// Reads a body nobody wants, so that a client still sending it gets to read the answer instead of a broken pipe.
-/// A client that sends more than anybody would, or nothing at all, is cut off.
-async fn discard(mut body: Incoming) {
-    let all = async {
-        let mut left = MAX_DISCARDED;
-        while let Some(Ok(frame)) = body.frame().await {
-            left = left.saturating_sub(frame.data_ref().map_or(0, bytes::Bytes::len));
-            if left == 0 {
-                break;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(DISCARD_TIMEOUT, all).await;
-}
-
+/// What later versions of ferry will have.
 fn not_built(what: &str) -> HttpError {
     HttpError::not_implemented(format!("{what}: not supported by this version of ferry"))
 }
@@ -206,7 +193,7 @@ mod tests {
         assert_eq!(check_version(None), Ok(version::MAX));
         assert_eq!(check_version(Some("1.24")), Ok(version::MIN));
         let old = check_version(Some("1.23")).unwrap_err();
-        assert_eq!(old.status.as_u16(), 400);
+        assert_eq!((old.status.as_u16(), old.plain), (400, true));
         assert!(
             old.message.starts_with("client version 1.23 is too old. Minimum supported API version is 1.24")
         );

@@ -12,6 +12,8 @@ use crate::body::Body;
 pub(crate) struct HttpError {
     pub(crate) status: StatusCode,
     pub(crate) message: String,
+    /// Sent as text and not as JSON.
+    pub(crate) plain: bool,
 }
 
 /// Result of handlers.
@@ -33,13 +35,22 @@ fn status(kind: ErrorKind) -> StatusCode {
 
 impl<E: Classify + std::fmt::Display> From<E> for HttpError {
     fn from(error: E) -> Self {
-        Self { status: status(error.kind()), message: ferry_types::errno_in_gos_words(&error.to_string()) }
+        Self {
+            status: status(error.kind()),
+            message: ferry_types::errno_in_gos_words(&error.to_string()),
+            plain: false,
+        }
     }
 }
 
 impl HttpError {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { status: status(kind), message: message.into() }
+        Self { status: status(kind), message: message.into(), plain: false }
+    }
+
+    /// The same as text, for clients of before JSON errors.
+    pub(crate) fn as_plain_text(self) -> Self {
+        Self { plain: true, ..self }
     }
 
     /// The request is wrong (400).
@@ -60,7 +71,7 @@ impl HttpError {
     /// The body is larger than a request of its kind can need (413).
     pub(crate) fn too_large(limit: usize) -> Self {
         let message = format!("request body is larger than {} MiB", limit >> 20);
-        Self { status: StatusCode::PAYLOAD_TOO_LARGE, message }
+        Self { status: StatusCode::PAYLOAD_TOO_LARGE, message, plain: false }
     }
 
     /// The handler is at fault (500).
@@ -72,7 +83,10 @@ impl HttpError {
     pub(crate) fn into_response(self) -> http::Response<Body> {
         let mut response = http::Response::new(Body::default());
         *response.status_mut() = self.status;
-        if self.status != StatusCode::NOT_MODIFIED {
+        if self.plain {
+            *response.body_mut() = Body::full(Bytes::from(self.message + "\n"));
+            crate::reply::content_type(&mut response, "text/plain; charset=utf-8");
+        } else if self.status != StatusCode::NOT_MODIFIED {
             let text = ferry_api::json::to_vec(&ErrorResponse { message: self.message }).unwrap_or_default();
             *response.body_mut() = Body::full(Bytes::from(text));
             crate::reply::content_type(&mut response, "application/json");

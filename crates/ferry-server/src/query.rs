@@ -1,6 +1,7 @@
 //! Query parameters, read as Docker's daemon reads them.
 
 use ferry_api::Filters;
+use ferry_api::image::Platform;
 
 use crate::error::{HttpError, Result};
 
@@ -11,6 +12,25 @@ pub(crate) struct Query(Vec<(String, String)>);
 impl Query {
     pub(crate) fn parse(text: Option<&str>) -> Self {
         Self(form_urlencoded::parse(text.unwrap_or_default().as_bytes()).into_owned().collect())
+    }
+
+    /// Refuses what Go's parser refuses: separators of old and broken escapes.
+    pub(crate) fn check(text: &str) -> Result<()> {
+        for piece in text.split('&') {
+            if piece.contains(';') {
+                return Err(HttpError::invalid("invalid semicolon separator in query"));
+            }
+            let mut rest = piece.as_bytes();
+            while let Some(at) = rest.iter().position(|b| *b == b'%') {
+                rest = &rest[at..];
+                if !matches!(rest, [_, a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()) {
+                    let shown = String::from_utf8_lossy(&rest[..rest.len().min(3)]);
+                    return Err(HttpError::invalid(format!("invalid URL escape {shown:?}")));
+                }
+                rest = &rest[3..];
+            }
+        }
+        Ok(())
     }
 
     /// The first value, empty when absent.
@@ -69,6 +89,30 @@ impl Query {
         }
     }
 
+    /// Go's reading of a boolean, `None` when absent or empty.
+    pub(crate) fn strict_bool(&self, name: &str) -> Result<Option<bool>> {
+        match self.get(name) {
+            "" => Ok(None),
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Some(true)),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Some(false)),
+            other => Err(HttpError::invalid(format!(
+                "invalid value for {name}: {other}: strconv.ParseBool: parsing {other:?}: invalid syntax"
+            ))),
+        }
+    }
+
+    /// The `platform` parameter of image endpoints, which is JSON.
+    pub(crate) fn platform(&self) -> Result<Option<Platform>> {
+        let Some(text) = self.some("platform") else { return Ok(None) };
+        let platform = ferry_api::json::from_slice(text.as_bytes()).map_err(|e| {
+            HttpError::invalid(format!(
+                "failed to parse platform: {}",
+                e.to_string().trim_start_matches("invalid JSON: ")
+            ))
+        })?;
+        Ok(Some(platform))
+    }
+
     /// The `filters` parameter.
     pub(crate) fn filters(&self) -> Result<Filters> {
         Ok(Filters::parse(self.get("filters"))?)
@@ -117,6 +161,17 @@ mod tests {
         assert_eq!(message("h=-1"), "invalid resize height \"-1\": value out of range");
         assert_eq!(message("h=70000"), "invalid resize height \"70000\": value out of range");
         assert_eq!(query("h=24").dimension("h", "height").unwrap(), 24);
+    }
+
+    #[test]
+    fn broken_queries_are_refused_in_gos_words() {
+        let message = |text| Query::check(text).unwrap_err().message;
+        assert_eq!(message("a=%zz&all=1"), "invalid URL escape \"%zz\"");
+        assert_eq!(message("a=1&b=%2"), "invalid URL escape \"%2\"");
+        assert_eq!(message("a;b"), "invalid semicolon separator in query");
+        for good in ["", "a", "a=%20%C3%A9", "a=b=c&&"] {
+            assert_eq!(Query::check(good), Ok(()), "{good}");
+        }
     }
 
     #[test]

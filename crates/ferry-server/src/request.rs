@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ferry_api::auth::AuthConfig;
 use ferry_api::{ApiVersion, json};
 use ferry_engine::Engine;
 use ferry_engine::api::{BodyReader, Hijacked};
@@ -27,6 +28,10 @@ use crate::transport::{ConnHandle, hijack_head};
 const MAX_JSON: usize = 16 << 20;
 /// How long a client may take to send a JSON body.
 const JSON_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How much of an unwanted body is read, and for how long.
+const MAX_DISCARDED: usize = 64 << 20;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One request.
 pub(crate) struct Call {
@@ -51,9 +56,17 @@ impl Call {
 
     /// The body as JSON, which must be there.
     pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<T> {
-        if !self.declared_empty() {
-            check_content_type(self.header(CONTENT_TYPE))?;
+        if !self.declared_empty()
+            && let Err(refusal) = check_content_type(self.header(CONTENT_TYPE))
+        {
+            discard(&mut self.body).await;
+            return Err(refusal);
         }
+        self.json_of_any_type().await
+    }
+
+    /// The body as JSON, whatever its header says.
+    pub(crate) async fn json_of_any_type<T: DeserializeOwned>(&mut self) -> Result<T> {
         let read = Limited::new(&mut self.body, MAX_JSON).collect();
         let body = match tokio::time::timeout(JSON_TIMEOUT, read).await {
             Err(_) => return Err(HttpError::invalid("timed out while reading the request body")),
@@ -90,6 +103,27 @@ impl Call {
         }
     }
 
+    /// The credentials of the `X-Registry-Auth` header. Docker ignores a header it cannot read, and so asks the
+    /// registry as nobody.
+    pub(crate) fn registry_auth(&self) -> Option<AuthConfig> {
+        let header = self.header(http::HeaderName::from_static("x-registry-auth"));
+        AuthConfig::from_header(header).ok().filter(|auth| *auth != AuthConfig::default())
+    }
+
+    /// Leaves HTTP with a head of the handler's own.
+    ///
+    /// # Errors
+    /// For HTTP/2 clients, whose stream is not a socket.
+    pub(crate) fn hijack_with(
+        &self,
+        head: Vec<u8>,
+        then: impl FnOnce(Hijacked) -> BoxFuture<'static, ()> + Send + 'static,
+    ) -> Reply {
+        self.conn
+            .hijack(head, Box::new(then))
+            .ok_or_else(|| HttpError::invalid("this stream needs a connection of its own: use HTTP/1.1"))
+    }
+
     /// Leaves HTTP: the client gets the head of a hijacked stream, `then` its socket.
     ///
     /// # Errors
@@ -100,10 +134,7 @@ impl Call {
         then: impl FnOnce(Hijacked) -> BoxFuture<'static, ()> + Send + 'static,
     ) -> Reply {
         let upgrade = self.head.headers.contains_key(UPGRADE);
-        let head = hijack_head(upgrade, multiplexed, self.version);
-        self.conn
-            .hijack(head, Box::new(then))
-            .ok_or_else(|| HttpError::invalid("this stream needs a connection of its own: use HTTP/1.1"))
+        self.hijack_with(hijack_head(upgrade, multiplexed, self.version), then)
     }
 }
 
@@ -145,13 +176,35 @@ impl Drop for Upload {
     }
 }
 
+/// Reads a body nobody wants, so that a client still sending it gets to read the answer instead of a broken pipe.
+/// A client that sends more than anybody would, or nothing at all, is cut off.
+pub(crate) async fn discard(body: &mut Incoming) {
+    let all = async {
+        let mut left = MAX_DISCARDED;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, bytes::Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, all).await;
+}
+
 /// Refuses bodies that do not claim to be JSON, as Docker does.
 fn check_content_type(value: &str) -> Result<()> {
     let media_type = value.split(';').next().unwrap_or_default().trim();
-    if media_type.is_empty() {
-        return Err(HttpError::invalid(format!(
-            "malformed Content-Type header ({value}): mime: no media type"
-        )));
+    let token =
+        |text: &str| !text.is_empty() && !text.contains([' ', '\t', '/', '(', ')', '<', '>', '@', ',', '"']);
+    let malformed = match media_type.split_once('/') {
+        None if media_type.is_empty() => Some("no media type"),
+        None if token(media_type) => None,
+        None => Some("expected slash after first token"),
+        Some((_, sub)) if !token(sub) => Some("expected token after slash"),
+        Some(_) => None,
+    };
+    if let Some(reason) = malformed {
+        return Err(HttpError::invalid(format!("malformed Content-Type header ({value}): mime: {reason}")));
     }
     if !media_type.eq_ignore_ascii_case("application/json") {
         return Err(HttpError::invalid(format!(
@@ -177,5 +230,8 @@ mod tests {
             check_content_type("").unwrap_err().message,
             "malformed Content-Type header (): mime: no media type"
         );
+        let malformed = |value| check_content_type(value).unwrap_err().message;
+        assert!(malformed("a b").ends_with("mime: expected slash after first token"));
+        assert!(malformed("application/").ends_with("mime: expected token after slash"));
     }
 }

@@ -67,13 +67,83 @@ pub(crate) enum Route {
     VolumePrune,
     NetworkList,
     NetworkInspect(String),
-    PluginList,
-    /// Of swarms: answered as by a node outside of any.
-    Swarm,
-    /// Leaving a swarm nobody is in.
-    SwarmLeave,
+    NetworkCreate,
+    NetworkRemove(String),
+    NetworkConnect(String),
+    NetworkDisconnect(String),
+    NetworkPrune,
+    Distribution(String),
+    Plugin(Plugin),
+    Swarm(Swarm),
+    BuildPrune,
+    BuildCancel,
+    /// `/session` and `/grpc`: an upgrade to another protocol, of image builds.
+    BuildSession(&'static str),
+    /// Checkpoints, which Docker has in experimental mode only.
+    Checkpoint,
+    /// `OPTIONS` of anything.
+    Options,
     /// Known to Docker, not built yet; the text says what.
     Missing(&'static str),
+}
+
+/// Endpoints of plugins, of which there are none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Plugin {
+    List,
+    Privileges,
+    Pull,
+    Create,
+    /// Of one plugin by its name.
+    Named(String),
+    Enable(String),
+    Upgrade(String),
+}
+
+/// Endpoints of swarms, by what Docker checks before it finds that it is in none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Swarm {
+    /// Nothing.
+    Read,
+    /// The body must be JSON.
+    Write,
+    /// The filters must be in one of their forms.
+    List,
+    /// The version of the object, a number; how the message begins.
+    Update(&'static str),
+    /// As [`Swarm::Update`], with a message that says less.
+    UpdateOpaque(&'static str),
+    /// A stream must be chosen.
+    Logs,
+    Init,
+    Join,
+    Leave,
+}
+
+impl Route {
+    /// Whether the handler reads the request's body itself, or takes the connection over.
+    pub(crate) fn takes_body(&self) -> bool {
+        use Route as R;
+        matches!(
+            self,
+            R::Auth
+                | R::Commit
+                | R::ContainerCreate
+                | R::ContainerUpdate(_)
+                | R::ContainerAttach(_)
+                | R::ContainerAttachWs(_)
+                | R::ArchivePut(_)
+                | R::ExecCreate(_)
+                | R::ExecStart(_)
+                | R::ImageCreate
+                | R::ImageLoad
+                | R::VolumeCreate
+                | R::NetworkConnect(_)
+                | R::NetworkDisconnect(_)
+                | R::BuildSession(_)
+                | R::Swarm(_)
+        )
+    }
 }
 
 /// A route and the version in front of its path, without the `v`.
@@ -93,6 +163,7 @@ pub(crate) fn find(method: &Method, path: &str) -> Option<Found> {
     };
     let (area, tail) = path.split_once('/').map_or((path, None), |(area, tail)| (area, Some(tail)));
     let route = match tail {
+        _ if method == Method::OPTIONS => Some(Route::Options),
         None => top(method, area),
         Some(tail) => below(method, area, tail),
     }?;
@@ -114,9 +185,12 @@ fn top(method: &Method, area: &str) -> Option<Route> {
         ("POST", "commit") => Route::Commit,
         ("GET", "volumes") => Route::VolumeList,
         ("GET", "networks") => Route::NetworkList,
-        ("GET", "plugins") => Route::PluginList,
-        ("POST", "build" | "session" | "grpc") => Route::Missing("building images"),
-        ("GET", "swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs") => Route::Swarm,
+        ("GET", "plugins") => Route::Plugin(Plugin::List),
+        ("POST", "build") => Route::Missing("building images"),
+        ("POST", "session") => Route::BuildSession("h2c"),
+        ("POST", "grpc") => Route::BuildSession("h2c"),
+        ("GET", "swarm") => Route::Swarm(Swarm::Read),
+        ("GET", "nodes" | "services" | "tasks" | "secrets" | "configs") => Route::Swarm(Swarm::List),
         _ => return None,
     })
 }
@@ -134,16 +208,20 @@ fn below(method: &Method, area: &str, tail: &str) -> Option<Route> {
             _ => None,
         },
         "system" => (method == Method::GET && tail == "df").then_some(Route::DiskUsage),
-        "build" => (method == Method::POST && matches!(tail, "prune" | "cancel"))
-            .then_some(Route::Missing("building images")),
+        "build" => match (method.as_str(), tail) {
+            ("POST", "prune") => Some(Route::BuildPrune),
+            ("POST", "cancel") => Some(Route::BuildCancel),
+            _ => None,
+        },
         "distribution" => {
-            let (_, verb) = tail.rsplit_once('/')?;
-            (method == Method::GET && verb == "json")
-                .then_some(Route::Missing("inspecting images in a registry"))
+            let (name, verb) = tail.rsplit_once('/')?;
+            (method == Method::GET && verb == "json").then(|| Route::Distribution(name.to_owned()))
         }
-        "plugins" => Some(Route::Missing("plugins")),
-        "swarm" => swarm(method, tail),
-        "nodes" | "services" | "tasks" | "secrets" | "configs" => Some(Route::Swarm),
+        "plugins" => plugins(method, tail).map(Route::Plugin),
+        "swarm" => swarm(method, tail).map(Route::Swarm),
+        "nodes" | "services" | "tasks" | "secrets" | "configs" => {
+            swarm_object(method, area, tail).map(Route::Swarm)
+        }
         _ => None,
     }
 }
@@ -153,6 +231,7 @@ fn containers(method: &Method, tail: &str) -> Option<Route> {
         ("GET", "json") => return Some(Route::ContainerList),
         ("POST", "create") => return Some(Route::ContainerCreate),
         ("POST", "prune") => return Some(Route::ContainerPrune),
+        ("DELETE", name) if name.contains("/checkpoints/") => return Some(Route::Checkpoint),
         ("DELETE", name) => return Some(Route::ContainerRemove(name.to_owned())),
         _ => {}
     }
@@ -162,6 +241,7 @@ fn containers(method: &Method, tail: &str) -> Option<Route> {
     }
     let name = name.to_owned();
     Some(match (method.as_str(), verb) {
+        ("GET" | "POST", "checkpoints") => Route::Checkpoint,
         ("GET", "json") => Route::ContainerInspect(name),
         ("GET", "top") => Route::ContainerTop(name),
         ("GET", "logs") => Route::ContainerLogs(name),
@@ -236,23 +316,60 @@ fn volumes(method: &Method, tail: &str) -> Option<Route> {
 fn networks(method: &Method, tail: &str) -> Option<Route> {
     Some(match (method.as_str(), tail) {
         ("GET", name) => Route::NetworkInspect(name.to_owned()),
-        ("POST", "create") => Route::Missing("creating networks"),
-        ("POST", "prune") => Route::Missing("pruning networks"),
-        ("DELETE", _) => Route::Missing("removing networks"),
-        ("POST", other) => match other.rsplit_once('/')?.1 {
-            "connect" => Route::Missing("connecting containers to networks"),
-            "disconnect" => Route::Missing("disconnecting containers from networks"),
+        ("POST", "create") => Route::NetworkCreate,
+        ("POST", "prune") => Route::NetworkPrune,
+        ("DELETE", name) => Route::NetworkRemove(name.to_owned()),
+        ("POST", other) => match other.rsplit_once('/')? {
+            (name, "connect") => Route::NetworkConnect(name.to_owned()),
+            (name, "disconnect") => Route::NetworkDisconnect(name.to_owned()),
             _ => return None,
         },
         _ => return None,
     })
 }
 
-fn swarm(method: &Method, tail: &str) -> Option<Route> {
+fn plugins(method: &Method, tail: &str) -> Option<Plugin> {
+    match (method.as_str(), tail) {
+        ("GET", "privileges") => return Some(Plugin::Privileges),
+        ("POST", "pull") => return Some(Plugin::Pull),
+        ("POST", "create") => return Some(Plugin::Create),
+        ("DELETE", name) => return Some(Plugin::Named(name.to_owned())),
+        _ => {}
+    }
+    let (name, verb) = tail.rsplit_once('/')?;
+    let name = name.to_owned();
+    Some(match (method.as_str(), verb) {
+        ("POST", "enable") => Plugin::Enable(name),
+        ("POST", "upgrade") => Plugin::Upgrade(name),
+        ("GET", "json") | ("POST", "disable" | "push" | "set") => Plugin::Named(name),
+        _ => return None,
+    })
+}
+
+fn swarm(method: &Method, tail: &str) -> Option<Swarm> {
     Some(match (method.as_str(), tail) {
-        ("POST", "init" | "join") => Route::Missing("swarms"),
-        ("POST", "leave") => Route::SwarmLeave,
-        ("POST", "update" | "unlock") | ("GET", "unlockkey") => Route::Swarm,
+        ("POST", "init") => Swarm::Init,
+        ("POST", "join") => Swarm::Join,
+        ("POST", "leave") => Swarm::Leave,
+        ("POST", "update") => Swarm::Update("swarm"),
+        ("POST", "unlock") => Swarm::Write,
+        ("GET", "unlockkey") => Swarm::Read,
+        _ => return None,
+    })
+}
+
+/// `/nodes/…` and its like.
+fn swarm_object(method: &Method, area: &str, tail: &str) -> Option<Swarm> {
+    let verb = tail.rsplit_once('/').map(|(_, verb)| verb);
+    Some(match (method.as_str(), area, verb) {
+        ("POST", "services" | "secrets" | "configs", None) if tail == "create" => Swarm::Write,
+        ("POST", "nodes", Some("update")) => Swarm::Update("node"),
+        ("POST", "services", Some("update")) => Swarm::Update("service"),
+        ("POST", "secrets", Some("update")) => Swarm::UpdateOpaque("secret"),
+        ("POST", "configs", Some("update")) => Swarm::UpdateOpaque("config"),
+        ("GET", "services" | "tasks", Some("logs")) => Swarm::Logs,
+        ("GET", _, None) => Swarm::Read,
+        ("DELETE", "nodes" | "services" | "secrets" | "configs", None) => Swarm::Read,
         _ => return None,
     })
 }
@@ -307,6 +424,25 @@ mod tests {
     }
 
     #[test]
+    fn swarms_and_plugins_are_known_paths() {
+        assert_eq!(route("GET", "/services/a/logs"), Some(Route::Swarm(Swarm::Logs)));
+        assert_eq!(route("POST", "/v1.51/nodes/a/update"), Some(Route::Swarm(Swarm::Update("node"))));
+        assert_eq!(route("GET", "/secrets"), Some(Route::Swarm(Swarm::List)));
+        let name = || "localhost:5000/a/b".to_owned();
+        assert_eq!(
+            route("GET", "/plugins/localhost:5000/a/b/json"),
+            Some(Route::Plugin(Plugin::Named(name())))
+        );
+        assert_eq!(
+            route("POST", "/plugins/localhost:5000/a/b/enable"),
+            Some(Route::Plugin(Plugin::Enable(name())))
+        );
+        assert_eq!(route("GET", "/distribution/localhost:5000/a/b/json"), Some(Route::Distribution(name())));
+        assert_eq!(route("DELETE", "/containers/a/checkpoints/b"), Some(Route::Checkpoint));
+        assert_eq!(route("OPTIONS", "/anything"), Some(Route::Options));
+    }
+
+    #[test]
     fn what_the_api_does_not_have_is_not_found() {
         for (method, path) in [
             ("GET", "/"),
@@ -316,6 +452,9 @@ mod tests {
             ("GET", "/containers/abc/start"),
             ("PUT", "/images/abc"),
             ("GET", "/exec/abc"),
+            ("POST", "/plugins/abc/bogus"),
+            ("POST", "/tasks/create"),
+            ("DELETE", "/tasks/abc"),
             ("GET", "/v1.44"),
             ("GET", "/images/%ff/json"),
         ] {

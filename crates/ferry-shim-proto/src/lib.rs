@@ -147,7 +147,7 @@ pub struct AttachStreams {
     pub stdout: bool,
     /// Send stderr to the client.
     pub stderr: bool,
-    /// Use Docker's 8-byte multiplexed framing (without a terminal); raw bytes otherwise.
+    /// Use Docker's 8-byte multiplexed framing, where a terminal's output is all stdout; raw bytes otherwise.
     pub multiplexed: bool,
     /// Bytes of the client's input that were read together with the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -21,7 +21,7 @@ pub struct Attachment {
     handle: Arc<ContainerHandle>,
     options: AttachOptions,
     keys: Vec<u8>,
-    tty: bool,
+    multiplexed: bool,
     /// Starts wait for it.
     _announced: Attaching,
 }
@@ -45,16 +45,22 @@ impl Engine {
             _ => {}
         }
         let keys = detach_keys(options.detach_keys.as_deref())?;
-        let tty = snapshot.record.tty();
         let announced = handle.attaching();
-        Ok(Attachment { engine: self.clone(), handle, options, keys, tty, _announced: announced })
+        let multiplexed = !snapshot.record.tty();
+        Ok(Attachment { engine: self.clone(), handle, options, keys, multiplexed, _announced: announced })
     }
 }
 
 impl Attachment {
     /// Whether output is framed (no terminal).
     pub fn multiplexed(&self) -> bool {
-        !self.tty
+        self.multiplexed
+    }
+
+    /// Never frames the output, for clients that have a framing of their own.
+    #[must_use]
+    pub fn raw(self) -> Self {
+        Self { multiplexed: false, ..self }
     }
 
     /// Hands the connection over. The engine is out of the data path afterwards.
@@ -71,7 +77,7 @@ impl Attachment {
             stdin: self.options.stdin && record.config.open_stdin,
             stdout: self.options.stdout,
             stderr: self.options.stderr,
-            multiplexed: !self.tty,
+            multiplexed: self.multiplexed,
             pending_input: client.pending_input,
             detach_keys: self.keys.clone(),
         };
@@ -92,7 +98,7 @@ impl Attachment {
             stderr: self.options.stderr,
             timestamps: false,
             details: false,
-            multiplexed: !self.tty,
+            multiplexed: self.multiplexed,
             since: None,
             until: None,
         };

@@ -37,9 +37,14 @@ impl Engine {
             reference: reference.clone(),
         };
         // Frozen, the files cannot change under the reader.
-        let freeze = o.pause && matches!(snapshot.state, State::Running(_));
+        let mut freeze = o.pause && matches!(snapshot.state, State::Running(_));
         if freeze {
-            handle.ask(|reply| OwnerRequest::Freeze { frozen: true, reply }).await?;
+            match handle.ask(|reply| OwnerRequest::Freeze { frozen: true, reply }).await {
+                Ok(()) => {}
+                // It has just ended: its files hold still without.
+                Err(EngineError::Conflict(_)) => freeze = false,
+                Err(error) => return Err(error),
+            }
         }
         let images = Arc::clone(&self.inner.images);
         let committed = crate::blocking(move || Ok(images.commit(options)?)).await;

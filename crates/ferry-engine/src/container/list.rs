@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ferry_api::Filters;
 use ferry_api::container::{ContainerPruneResponse, ContainerSummary};
+use ferry_api::filters::pattern_matches;
 
 use super::record::ContainerRecord;
 use super::state::{Snapshot, State};
@@ -206,7 +207,7 @@ impl<'a> Selection<'a> {
         let f = self.filters;
         let record = &snapshot.record;
         let any = |key: &str, test: &dyn Fn(&str) -> bool| !f.has(key) || f.get(key).any(test);
-        any("id", &|v| record.id.as_str().starts_with(v))
+        any("id", &|v| pattern_matches(v, record.id.as_str()))
             && any("name", &|v| name_matches(v, record.name.as_str()))
             && any("status", &|v| snapshot.state.status() == v)
             && (self.exited.is_empty()
@@ -243,23 +244,9 @@ impl<'a> Selection<'a> {
     }
 }
 
-/// Docker matches names as regular expressions; the common anchors are understood, the rest is a substring.
+/// Docker's names begin with a slash, which patterns may or may not have.
 fn name_matches(pattern: &str, name: &str) -> bool {
-    let (pattern, from_start) = match pattern.strip_prefix('^') {
-        Some(rest) => (rest, true),
-        None => (pattern, false),
-    };
-    let (pattern, to_end) = match pattern.strip_suffix('$') {
-        Some(rest) => (rest, true),
-        None => (pattern, false),
-    };
-    let bare = pattern.strip_prefix('/').unwrap_or(pattern);
-    match (from_start, to_end) {
-        (true, true) => name == bare,
-        (true, false) => name.starts_with(bare),
-        (false, true) => name.ends_with(bare),
-        (false, false) => name.contains(bare),
-    }
+    pattern_matches(pattern, name) || pattern_matches(pattern, &format!("/{name}"))
 }
 
 fn published(record: &ContainerRecord, wanted: &str) -> bool {

@@ -28,7 +28,10 @@ pub(crate) fn refuse(h: &HostConfig, platform: Option<&str>, live: &LiveSettings
     if !h.cgroup.is_empty() {
         return later("joining another container's cgroup");
     }
-    if !matches!(h.runtime.as_str(), "" | "ferry") && !live.runtimes.contains_key(&h.runtime) {
+    // Clients that name Docker's default mean the engine's own.
+    if !matches!(h.runtime.as_str(), "" | "ferry" | "runc" | "io.containerd.runc.v2")
+        && !live.runtimes.contains_key(&h.runtime)
+    {
         return Err(EngineError::InvalidParameter(format!("unknown or invalid runtime name: {}", h.runtime)));
     }
     if !matches!(h.isolation.as_str(), "" | "default") {

@@ -7,6 +7,7 @@ use ferry_engine::api::{AttachOptions, CommitOptions, ListContainers, RemoveCont
 use crate::error::HttpError;
 use crate::reply::{Reply, created, empty, json, no_content};
 use crate::request::Call;
+use crate::transport::websocket;
 
 pub(crate) fn list(call: &Call) -> Reply {
     let q = &call.query;
@@ -114,17 +115,43 @@ pub(crate) async fn prune(call: &Call) -> Reply {
     json(&call.engine.container_prune(call.query.filters()?).await?)
 }
 
-pub(crate) fn attach(call: &Call, id: &str) -> Reply {
-    let q = &call.query;
-    let options = AttachOptions {
+fn attach_options(q: &crate::query::Query) -> AttachOptions {
+    AttachOptions {
         logs: q.bool("logs"),
         stream: q.bool("stream"),
         stdin: q.bool("stdin"),
         stdout: q.bool("stdout"),
         stderr: q.bool("stderr"),
         detach_keys: q.owned("detachKeys"),
-    };
-    let attachment = call.engine.container_attach_prepare(id, options)?;
+    }
+}
+
+/// Attaches over a websocket: raw output in its messages, whatever the stream.
+pub(crate) fn attach_websocket(call: &Call, id: &str) -> Reply {
+    let mut options = attach_options(&call.query);
+    if !request::knows(call.version, 42) {
+        (options.stdin, options.stdout, options.stderr) = (true, true, true);
+    }
+    let attachment = call.engine.container_attach_prepare(id, options)?.raw();
+    let head = websocket::handshake(&call.head.headers)?;
+    let (binary, id) = (request::knows(call.version, 28), id.to_owned());
+    call.hijack_with(head, move |client| {
+        Box::pin(async move {
+            let (ours, theirs) = match websocket::socket_pair(client) {
+                Ok(pair) => pair,
+                Err(error) => return tracing::warn!(container = id, %error, "attaching a client failed"),
+            };
+            let relay = tokio::spawn(websocket::relay(ours, binary));
+            if let Err(error) = attachment.connect(theirs).await {
+                tracing::warn!(container = id, %error, "attaching a client failed");
+            }
+            let _ = relay.await;
+        })
+    })
+}
+
+pub(crate) fn attach(call: &Call, id: &str) -> Reply {
+    let attachment = call.engine.container_attach_prepare(id, attach_options(&call.query))?;
     let (multiplexed, id) = (attachment.multiplexed(), id.to_owned());
     call.hijack(multiplexed, move |client| {
         Box::pin(async move {

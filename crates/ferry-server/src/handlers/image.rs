@@ -1,9 +1,9 @@
 //! `/images/…`.
 
-use ferry_api::auth::AuthConfig;
 use ferry_api::convert::{request::knows, response};
 use ferry_api::stream::JsonMessage;
 use ferry_engine::api::{ImportOptions, ItemStream, ListImages, PullOptions};
+use ferry_types::ErrorKind;
 use futures_util::StreamExt as _;
 use http::StatusCode;
 
@@ -29,13 +29,39 @@ pub(crate) fn list(call: &Call) -> Reply {
 }
 
 pub(crate) fn inspect(call: &Call, name: &str) -> Reply {
+    check_platform(call, name)?;
     let image = call.engine.image_inspect(name)?;
     let value = response::image_inspect(image, call.version);
     json(&value.map_err(|e| HttpError::internal(e.to_string()))?)
 }
 
 pub(crate) fn history(call: &Call, name: &str) -> Reply {
+    check_platform(call, name)?;
     json(&call.engine.image_history(name)?)
+}
+
+/// Images here are for one platform each: a request for another one finds nothing.
+fn check_platform(call: &Call, name: &str) -> Result<(), HttpError> {
+    let Some(wanted) = call.query.platform()? else { return Ok(()) };
+    let image = call.engine.image_inspect(name)?;
+    let given = |part: &str, own: &str| part.is_empty() || part == own;
+    if given(&wanted.os, &image.os)
+        && given(&wanted.architecture, &image.architecture)
+        && given(&wanted.variant, &image.variant)
+    {
+        return Ok(());
+    }
+    let shown = |os: &str, architecture: &str, variant: &str| {
+        [os, architecture, variant].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
+    };
+    let own = shown(&image.os, &image.architecture, &image.variant);
+    let asked = shown(&wanted.os, &wanted.architecture, &wanted.variant);
+    Err(HttpError::new(
+        ErrorKind::NotFound,
+        format!(
+            "image with reference {name} was found but its platform ({own}) does not match the specified platform ({asked})"
+        ),
+    ))
 }
 
 pub(crate) async fn tag(call: &Call, name: &str) -> Reply {
@@ -63,13 +89,11 @@ pub(crate) async fn create(call: Call) -> Reply {
 }
 
 async fn pull(call: Call, image: String) -> Reply {
-    // Docker ignores a header it cannot read, and so asks the registry as nobody.
-    let auth = AuthConfig::from_header(call.header(http::HeaderName::from_static("x-registry-auth"))).ok();
     let options = PullOptions {
         image: image.strip_suffix(':').map_or(image.clone(), str::to_owned),
         tag: call.query.owned("tag"),
         platform: call.query.owned("platform").filter(|_| knows(call.version, 32)),
-        auth: auth.filter(|a| *a != AuthConfig::default()),
+        auth: call.registry_auth(),
     };
     progress(call.engine.image_pull(options).await?).await
 }
@@ -100,6 +124,9 @@ pub(crate) async fn load(call: Call) -> Reply {
 pub(crate) async fn save(call: &Call, names: &[String]) -> Reply {
     if names.is_empty() {
         return Err(HttpError::invalid("no image was named"));
+    }
+    for name in names {
+        check_platform(call, name)?;
     }
     Ok(stream(TAR, call.engine.image_save(names).await?))
 }

@@ -38,6 +38,14 @@ pub(crate) async fn logs(call: Call, id: &str) -> Reply {
 
 pub(crate) async fn events(call: Call) -> Reply {
     let q = &call.query;
+    if let (Ok(since), Ok(until)) = (q.get("since").parse::<f64>(), q.get("until").parse::<f64>())
+        && since > until
+    {
+        let (since, until) = (q.get("since"), q.get("until"));
+        return Err(HttpError::invalid(format!(
+            "`since` time ({since}) cannot be after `until` time ({until})"
+        )));
+    }
     let options = EventOptions { since: q.owned("since"), until: q.owned("until"), filters: q.filters()? };
     let events = call.engine.events(options)?.take_until(call.stop.clone().cancelled_owned());
     let known = events.filter_map(move |event| {

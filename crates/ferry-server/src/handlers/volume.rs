@@ -2,19 +2,25 @@
 
 use ferry_api::convert::request::knows;
 use ferry_api::volume::VolumeCreateRequest;
+use ferry_types::ErrorKind;
 
 use crate::error::HttpError;
+use crate::handlers::swarm::NO_SWARM;
 use crate::reply::{Reply, created, json, no_content};
 use crate::request::Call;
 
 pub(crate) fn list(call: &Call) -> Reply {
-    json(&call.engine.volume_list(call.query.filters()?)?)
+    let filters = call
+        .query
+        .filters()
+        .map_err(|e| HttpError { message: format!("error reading volume filters: {}", e.message), ..e })?;
+    json(&call.engine.volume_list(filters)?)
 }
 
 pub(crate) async fn create(mut call: Call) -> Reply {
     let body: VolumeCreateRequest = call.json_or_default().await?;
     if body.cluster_volume_spec.is_some() && knows(call.version, 42) {
-        return Err(HttpError::not_implemented("cluster volumes are not supported"));
+        return Err(HttpError::new(ErrorKind::Unavailable, NO_SWARM));
     }
     created(&call.engine.volume_create(body).await?)
 }

@@ -8,6 +8,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod tls;
+pub(crate) mod websocket;
 
 use std::sync::Arc;
 

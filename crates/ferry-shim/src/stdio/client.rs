@@ -73,7 +73,7 @@ impl Client {
             id,
             socket,
             wants: [streams.stdout, streams.stderr],
-            multiplexed: streams.multiplexed && !tty,
+            multiplexed: streams.multiplexed,
             input: if stdin && streams.stdin { Input::Open(DetachFilter::new(keys)) } else { Input::Closed },
             out: Pending::default(),
             deaf: false,
