@@ -72,15 +72,9 @@ const BRIDGE: &str = "ferry-clients";
 const SUBNETS: [Ipv4Addr; 3] =
     [Ipv4Addr::new(10, 203, 7, 1), Ipv4Addr::new(172, 29, 203, 1), Ipv4Addr::new(192, 168, 203, 1)];
 
-/// What became of one suite.
-pub struct Outcome {
-    /// Its lines, to be counted with those of other suites.
-    pub results: String,
-}
-
 /// Runs the suites whose names contain one of `filter`; without `all`, only those that every run has. `against` is
-/// the API of another engine to run them on.
-pub fn run(product: &Product, all: bool, against: Option<&str>, filter: &[String]) -> Result<Outcome> {
+/// the API of another engine to run them on. Gives the lines of all of them.
+pub fn run(product: &Product, all: bool, against: Option<&str>, filter: &[String]) -> Result<String> {
     let chosen: Vec<&Suite> = SUITES
         .iter()
         .filter(|s| {
@@ -105,14 +99,18 @@ pub fn run(product: &Product, all: bool, against: Option<&str>, filter: &[String
                 let at = Surroundings { cache, host: engine.host(), results };
                 chosen.iter().for_each(|suite| text.push_str(&run_suite(suite, &at)));
             });
-            let left = engine.ask(&["ps", "-aq"]).map(|ids| ids.lines().count());
+            let left = engine.ask(&["ps", "-a", "--no-trunc", "--format", "{{.Names}} {{.Command}}"]);
             engine.purge()?;
             worked?;
             // A suite removes what it makes; what is left shows a removal that did not work.
-            text.push_str(&line("clients::nothing_is_left_behind", left? == 0, "containers are left behind"));
+            let left = left?;
+            if !left.is_empty() {
+                ui::note(format!("left behind: {left}"));
+            }
+            text.push_str(&line("clients::nothing_is_left_behind", left.is_empty(), &left));
         }
     }
-    Ok(Outcome { results: text })
+    Ok(text)
 }
 
 fn engine(product: &Product) -> Result<Engine> {

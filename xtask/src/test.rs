@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::product::{self, Product};
 use crate::ui::{self, Steps};
-use crate::{apt, differential, fixtures, host, peer, sh};
+use crate::{apt, clients, differential, fixtures, host, peer, sh};
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
@@ -26,8 +26,11 @@ pub struct Args {
     /// Compare ferry with Docker, command by command, instead; FILTER chooses among the files of cases
     #[arg(long, conflicts_with_all = ["only_integration", "only_unit", "against"])]
     differential: bool,
-    /// With --differential: use the `ferry` and `ferry-shim` in this directory instead of building them
-    #[arg(long, value_name = "DIR", requires = "differential")]
+    /// Run the suites of all client libraries instead; FILTER chooses among the suites
+    #[arg(long, conflicts_with_all = ["only_integration", "only_unit", "differential"])]
+    clients: bool,
+    /// With --differential or --clients: use the `ferry` and `ferry-shim` in this directory instead of building them
+    #[arg(long, value_name = "DIR")]
     built: Option<PathBuf>,
     /// Run only the integration tests whose names contain one of these
     filter: Vec<String>,
@@ -55,12 +58,23 @@ pub fn run(args: &Args) -> Result<bool> {
     if args.differential {
         return differential::run(args.built.as_deref(), &args.filter);
     }
-    let unit = !args.only_integration && args.filter.is_empty() && args.against.is_none();
-    let integration = !args.only_unit;
-    let mut steps = Steps::new(usize::from(unit) + if integration { 4 } else { 1 });
+    if args.built.is_some() && !args.clients {
+        bail!("--built is for --differential and --clients");
+    }
+    let everything = args.filter.is_empty() && args.against.is_none();
+    let unit = !args.only_integration && everything && !args.clients;
+    let integration = !args.only_unit && !args.clients;
+    let libraries = args.clients || (integration && everything);
+    let count_of = |part: bool, steps: usize| if part { steps } else { 0 };
+    let mut steps = Steps::new(
+        1 + count_of(unit, 1) + count_of(integration, 3) + count_of(libraries, 1 + usize::from(!integration)),
+    );
     let mut count = Count::default();
 
-    let outcome = chore(args, unit, integration, &mut steps, &mut count);
+    let outcome = match args.clients {
+        true => clients_only(args, &mut steps, &mut count),
+        false => chore(args, unit, integration, &mut steps, &mut count),
+    };
     outcome.with_context(|| format!("{} failed", steps.current()))?;
     println!("\n{} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped);
     Ok(count.failed == 0)
@@ -107,7 +121,43 @@ fn chore(args: &Args, unit: bool, integration: bool, steps: &mut Steps, count: &
         let tests = integration_tests(args, &environment)?;
         count.add(tests);
         steps.done(&format!("{} passed, {} failed, {} skipped", tests.passed, tests.failed, tests.skipped));
+        if args.filter.is_empty() && args.against.is_none() {
+            libraries(args, &product, false, steps, count)?;
+        }
     }
+    Ok(())
+}
+
+/// The suites of the client libraries and nothing else.
+fn clients_only(args: &Args, steps: &mut Steps, count: &mut Count) -> Result<()> {
+    steps.next("Install what the tests need");
+    apt::install(fixtures::PACKAGES)?;
+    apt::install(&["iproute2", "nftables", "debootstrap"])?;
+    steps.done("all there");
+    let product = match &args.built {
+        Some(dir) => {
+            steps.next("Take ferry as it is");
+            Product { dir: dir.clone(), ferry: dir.join("ferry"), shim: dir.join("ferry-shim") }
+        }
+        None if args.against.is_some() => {
+            steps.next("Leave ferry alone, another engine is tested");
+            product::locate()?
+        }
+        None => {
+            steps.next("Build ferry (release)");
+            product::build()?
+        }
+    };
+    steps.done(&product.dir.display().to_string());
+    libraries(args, &product, true, steps, count)
+}
+
+fn libraries(args: &Args, product: &Product, all: bool, steps: &mut Steps, count: &mut Count) -> Result<()> {
+    steps.next("Client libraries");
+    let results = clients::run(product, all, args.against.as_deref(), &args.filter)?;
+    let tests = summarise(&results)?;
+    count.add(tests);
+    steps.done(&format!("{} passed, {} failed, {} skipped", tests.passed, tests.failed, tests.skipped));
     Ok(())
 }
 

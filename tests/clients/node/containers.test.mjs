@@ -120,6 +120,13 @@ test("attach to a terminal and resize it", async () => {
   assert.equal((await read(stream)).toString(), "30 90\r\n");
 });
 
+test("attach replays the log", async () => {
+  const container = await run(["sh", "-c", "echo earlier; sleep 1; echo later"]);
+  await eventually(async () => (await container.logs({ stdout: true })).length > 0);
+  const stream = await container.attach({ stream: true, logs: true, stdout: true, stderr: true });
+  assert.deepEqual(await demultiplex(stream), ["earlier\nlater\n", ""]);
+});
+
 test("logs", async () => {
   const container = await run(["sh", "-c", "echo one; echo two; echo bad >&2"]);
   await container.wait();

@@ -16,11 +16,11 @@ def test_run_raises_the_exit_code(client):
     assert error.value.exit_status == 3 and b"oops" in error.value.stderr
 
 
-def test_run_of_a_missing_image_and_command(client):
+def test_missing_images_and_commands(client, run):
     with pytest.raises(docker.errors.ImageNotFound):
         client.containers.create("no-such-image-here:1")
     with pytest.raises(docker.errors.APIError) as error:
-        client.containers.run("busybox", ["/no/such/program"], remove=True)
+        run(["/no/such/program"])
     assert "no such file or directory" in str(error.value)
 
 

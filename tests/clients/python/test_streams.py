@@ -30,13 +30,6 @@ def test_attach_as_a_stream(run):
     assert (out, err) == (b"out\n", b"err\n")
 
 
-def test_attach_replays_the_log(run):
-    container = run(["sh", "-c", "echo earlier; sleep 1; echo later"])
-    while not container.logs():
-        time.sleep(0.05)
-    assert b"".join(container.attach(stream=True, logs=True)) == b"earlier\nlater\n"
-
-
 def test_logs(run):
     container = run(["sh", "-c", "echo good; echo bad >&2"])
     container.wait()
