@@ -36,7 +36,7 @@ impl Engine {
             }
             _ => credentials(Some(auth)),
         };
-        let token = self.inner.registry.login(&server, &auth).await?;
+        let token = self.inner.live.registry().login(&server, &auth).await?;
         Ok(AuthResponse { status: "Login Succeeded".to_owned(), identity_token: token.unwrap_or_default() })
     }
 
@@ -67,7 +67,7 @@ impl Engine {
             )));
         }
         let search = Search { term: &o.term, limit: u32::try_from(limit).unwrap_or(u32::MAX) };
-        let found = self.inner.registry.search(&search, &credentials(o.auth)).await?;
+        let found = self.inner.live.registry().search(&search, &credentials(o.auth)).await?;
         let wanted = found.into_iter().filter(|f| {
             official.is_none_or(|wanted| f.is_official == wanted) && stars.is_none_or(|s| f.star_count >= s)
         });
@@ -94,7 +94,7 @@ impl Engine {
             .parse()
             .map_err(|e: ferry_types::ImageRefError| EngineError::InvalidParameter(e.to_string()))?;
         let auth = credentials(auth);
-        let fetched = self.inner.registry.manifest(&reference, &auth).await?;
+        let fetched = self.inner.live.registry().manifest(&reference, &auth).await?;
         let platforms = self.platforms(&reference, &fetched, &auth).await?;
         let descriptor = Descriptor {
             media_type: fetched.media_type,
@@ -113,7 +113,7 @@ impl Engine {
             return Ok(index.platforms().map(wire_platform).collect());
         }
         let manifest: Manifest = serde_json::from_slice(&found.bytes).map_err(malformed)?;
-        let config = self.inner.registry.document(reference, &manifest.config, auth).await?;
+        let config = self.inner.live.registry().document(reference, &manifest.config, auth).await?;
         // Artifacts have a config of another kind, and run on nothing.
         let Ok(RunsOn { architecture, os, variant }) = serde_json::from_slice(&config) else {
             return Ok(Vec::new());

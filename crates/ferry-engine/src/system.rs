@@ -128,7 +128,8 @@ impl Engine {
             name: inner.host.hostname.clone(),
             labels: live.labels.clone().into(),
             server_version: VERSION.to_owned(),
-            runtimes: std::iter::once("ferry")
+            runtimes: ["ferry", "runc", "io.containerd.runc.v2"]
+                .into_iter()
                 .chain(live.runtimes.keys().map(String::as_str))
                 .map(|name| {
                     (name.to_owned(), RuntimeInfo { path: "ferry-shim".to_owned(), ..RuntimeInfo::default() })
