@@ -20,6 +20,14 @@ pub enum EngineError {
     /// No volume has this name.
     #[error("get {0}: no such volume")]
     NoSuchVolume(String),
+    /// No volume driver has this name.
+    #[error("create {volume}: error looking up volume plugin {driver}: plugin {driver:?} not found")]
+    NoSuchVolumeDriver {
+        /// The wanted volume.
+        volume: String,
+        /// Its driver.
+        driver: String,
+    },
     /// No network answers to this name or id.
     #[error("network {0} not found")]
     NoSuchNetwork(String),
@@ -160,6 +168,7 @@ impl Classify for EngineError {
             Self::NoSuchContainer(_)
             | Self::NoSuchExec(_)
             | Self::NoSuchVolume(_)
+            | Self::NoSuchVolumeDriver { .. }
             | Self::NoSuchNetwork(_)
             | Self::NoSuchPath { .. } => ErrorKind::NotFound,
             Self::AmbiguousId(_) | Self::InvalidParameter(_) => ErrorKind::InvalidParameter,

@@ -284,7 +284,7 @@ fn short_member(member: &str) -> String {
 /// A container that uses an image, a running one before a stopped one.
 pub(crate) fn in_use(inner: &Inner, image: &Digest) -> Option<InUse> {
     let all = inner.containers.all();
-    let users = all.iter().map(|h| h.snapshot()).filter(|s| s.record.image_id == *image);
+    let users = all.iter().map(|h| h.snapshot()).filter(|s| s.record.uses_image(image));
     let users =
         users.map(|s| InUse { container: s.record.id.short().to_owned(), running: s.state.is_active() });
     users.max_by_key(|u| u.running)

@@ -20,6 +20,7 @@ mod image_pull;
 mod init_program;
 mod inner;
 mod logging;
+mod mountinfo;
 mod names;
 mod network;
 mod open;
@@ -37,6 +38,7 @@ mod stream;
 mod system;
 mod time;
 mod volume;
+mod volume_mount;
 mod volume_ops;
 
 pub use cdi::DEFAULT_DIRS as DEFAULT_CDI_DIRS;

@@ -57,6 +57,18 @@ pub(crate) fn mount_at(overlay: &Overlay, target: &Path) -> io::Result<OwnedFd> 
     }
 }
 
+/// Mounts an image's layers, two at least, read-only on a directory of the calling thread's mount namespace.
+pub(crate) fn mount_image_at(layers: &[PathBuf], target: &Path) -> io::Result<()> {
+    match mount_layers(layers, None)? {
+        Some(tree) => Ok(move_mount(tree.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?),
+        None => {
+            let options = joined_options(layers, None)?;
+            let options = Some(options.as_c_str());
+            Ok(rustix::mount::mount("overlay", target, "overlay", MountFlags::RDONLY, options)?)
+        }
+    }
+}
+
 fn mount_detached(lower: &[PathBuf], writable: Option<(&Path, &Path)>) -> io::Result<OwnedFd> {
     match mount_layers(lower, writable)? {
         Some(tree) => Ok(tree),

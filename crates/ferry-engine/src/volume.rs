@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{EngineError, Result};
 use crate::time::now_nanos;
+use crate::volume_mount::{self, DriverOptions, MountedVolumes};
 
 /// First character of a directory in which a volume is being made, followed by its name. No volume's name begins so.
 const MAKING: char = '+';
@@ -32,8 +33,9 @@ pub(crate) struct VolumeRecord {
     /// The container a nameless volume was made for; empty when it was made by itself.
     #[serde(default)]
     pub made_for: String,
-    /// Whether its contents were taken from an image or written to: it is not filled again.
-    pub filled: bool,
+    /// Options of the `local` driver: what is mounted on its directory while it is used.
+    #[serde(default)]
+    pub options: DriverOptions,
 }
 
 /// Whether a directory of this name is a volume that is just being made or deleted.
@@ -45,6 +47,19 @@ pub(crate) fn is_unfinished(name: &str) -> bool {
 pub(crate) struct VolumeStore {
     root: PathBuf,
     volumes: Mutex<BTreeMap<String, VolumeRecord>>,
+    mounted: MountedVolumes,
+}
+
+/// What a volume is to be, when it does not exist yet.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NewVolume {
+    pub driver: String,
+    pub options: DriverOptions,
+    pub labels: BTreeMap<String, String>,
+    /// Made without a name.
+    pub anonymous: bool,
+    /// The container a nameless volume is made for.
+    pub made_for: String,
 }
 
 impl VolumeStore {
@@ -70,11 +85,11 @@ impl VolumeStore {
                 .filter(|record| record.name == name);
             let record = record.unwrap_or_else(|| {
                 tracing::warn!(volume = name, "the volume's record is unreadable; its data is kept");
-                VolumeRecord { name: name.clone(), filled: true, ..VolumeRecord::default() }
+                VolumeRecord { name: name.clone(), ..VolumeRecord::default() }
             });
             volumes.insert(name, record);
         }
-        Ok(Self { root, volumes: Mutex::new(volumes) })
+        Ok(Self { root, volumes: Mutex::new(volumes), mounted: MountedVolumes::default() })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, VolumeRecord>> {
@@ -101,13 +116,16 @@ impl VolumeStore {
     }
 
     /// The volume of this name, made when there is none. Tells whether it was made.
-    pub fn ensure(
-        &self,
-        name: &str,
-        labels: &BTreeMap<String, String>,
-        anonymous: bool,
-        made_for: &str,
-    ) -> Result<(VolumeRecord, bool)> {
+    pub fn ensure(&self, name: &str, new: &NewVolume) -> Result<(VolumeRecord, bool)> {
+        if !matches!(new.driver.as_str(), "" | "local") {
+            let driver = new.driver.clone();
+            return Err(EngineError::NoSuchVolumeDriver { volume: name.to_owned(), driver });
+        }
+        if name.len() == 1 {
+            return Err(EngineError::InvalidParameter(format!(
+                "create {name}: volume name is too short, names should be at least two alphanumeric characters"
+            )));
+        }
         if !is_restricted_name(name) {
             return Err(EngineError::InvalidParameter(format!(
                 "create {name}: {name:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
@@ -117,13 +135,14 @@ impl VolumeStore {
         if let Some(existing) = volumes.get(name) {
             return Ok((existing.clone(), false));
         }
+        volume_mount::check(name, &new.options)?;
         let record = VolumeRecord {
             name: name.to_owned(),
             created_at: now_nanos(),
-            labels: labels.clone(),
-            anonymous,
-            made_for: made_for.to_owned(),
-            filled: false,
+            labels: new.labels.clone(),
+            anonymous: new.anonymous,
+            made_for: new.made_for.clone(),
+            options: new.options.clone(),
         };
         // Complete or not there at all, whenever the engine is killed.
         let dir = self.root.join(name);
@@ -148,17 +167,54 @@ impl VolumeStore {
         save(&self.root.join(name), record)
     }
 
-    /// Notes that a volume is not to be filled from an image any more.
-    pub fn mark_filled(&self, name: &str) -> Result<()> {
-        let mut volumes = self.lock();
-        let Some(record) = volumes.get_mut(name) else { return Ok(()) };
-        record.filled = true;
-        save(&self.root.join(name), record)
+    /// Mounts a volume that is a file system of its own, on behalf of `user`; others need nothing. Tells whether it is one.
+    pub fn mount(&self, name: &str, user: &str) -> Result<bool> {
+        let record = self.get(name).ok_or_else(|| EngineError::NoSuchVolume(name.to_owned()))?;
+        if record.options.is_empty() {
+            return Ok(false);
+        }
+        self.mounted.mount(name, &self.data_dir(name), &record.options, user)?;
+        Ok(true)
+    }
+
+    /// Whether a volume is a file system of its own, which is mounted while it is used.
+    pub fn is_file_system(&self, name: &str) -> bool {
+        self.lock().get(name).is_some_and(|v| !v.options.is_empty())
+    }
+
+    /// Notes that a running container uses a volume, found when the engine started.
+    pub fn adopt(&self, name: &str, user: &str) {
+        if self.get(name).is_some_and(|v| !v.options.is_empty()) {
+            self.mounted.adopt(name, user);
+        }
+    }
+
+    /// Ends a use of a volume.
+    pub fn release(&self, name: &str, user: &str) -> Result<()> {
+        match self.get(name) {
+            Some(record) if !record.options.is_empty() => {
+                self.mounted.release(name, &self.data_dir(name), user)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Unmounts the volumes nobody uses, after an engine that was killed.
+    pub fn tidy_mounts(&self) {
+        for record in self.all().iter().filter(|v| !v.options.is_empty()) {
+            if let Err(error) = self.mounted.tidy(&record.name, &self.data_dir(&record.name)) {
+                tracing::warn!(volume = record.name, %error, "cannot unmount an unused volume");
+            }
+        }
     }
 
     /// Removes a volume and its data. The caller knows that no container uses it.
     pub fn remove(&self, name: &str) -> Result<()> {
         let dir = self.root.join(name);
+        if self.get(name).is_some_and(|v| !v.options.is_empty()) {
+            // What is mounted is not the volume's to delete.
+            self.mounted.tidy(name, &self.data_dir(name))?;
+        }
         let trash = self.root.join(format!("{REMOVING}{}", ContainerId::random()));
         {
             let mut volumes = self.lock();
@@ -191,6 +247,11 @@ impl VolumeStore {
             )
             .to_string(),
             labels: if labels.is_empty() { ferry_api::Map::default() } else { labels.into() },
+            options: if record.options.is_empty() {
+                ferry_api::Map::default()
+            } else {
+                record.options.clone().into()
+            },
             scope: "local".to_owned(),
             ..Volume::default()
         }
@@ -226,10 +287,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("volumes");
         let store = VolumeStore::open(root.clone()).unwrap();
-        assert!(store.ensure("data", &BTreeMap::new(), false, "").unwrap().1);
-        assert!(!store.ensure("data", &BTreeMap::new(), false, "").unwrap().1);
-        store.ensure("nameless", &BTreeMap::new(), true, "c1").unwrap();
-        store.mark_filled("data").unwrap();
+        let named = NewVolume::default();
+        assert!(store.ensure("data", &named).unwrap().1);
+        assert!(!store.ensure("data", &named).unwrap().1);
+        let nameless = NewVolume { anonymous: true, made_for: "c1".to_owned(), ..NewVolume::default() };
+        store.ensure("nameless", &nameless).unwrap();
         fs::write(store.data_dir("data").join("f"), "x").unwrap();
         // What an engine leaves that is killed while it makes one and removes another.
         for left_over in ["+new/_data", "-0123/_data"] {
@@ -239,7 +301,6 @@ mod tests {
         assert_eq!(again.all().len(), 2);
         assert_eq!(fs::read_dir(&root).unwrap().count(), 2);
         assert_eq!(again.made_for("c1"), ["nameless"]);
-        assert!(again.get("data").unwrap().filled);
         again.remove("data").unwrap();
         assert!(!again.data_dir("data").exists());
         assert!(matches!(again.remove("data"), Err(EngineError::NoSuchVolume(_))));
@@ -250,7 +311,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = VolumeStore::open(dir.path().join("volumes")).unwrap();
         for bad in ["..", "a/b", "", "/etc", "x"] {
-            assert!(store.ensure(bad, &BTreeMap::new(), false, "").is_err(), "{bad}");
+            assert!(store.ensure(bad, &NewVolume::default()).is_err(), "{bad}");
         }
+        let unknown = NewVolume { driver: "nosuch".to_owned(), ..NewVolume::default() };
+        assert_eq!(
+            store.ensure("data", &unknown).unwrap_err().to_string(),
+            "create data: error looking up volume plugin nosuch: plugin \"nosuch\" not found"
+        );
     }
 }

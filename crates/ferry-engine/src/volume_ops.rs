@@ -10,12 +10,13 @@ use crate::container::list::{directory_size, labels_match};
 use crate::container::teardown::{remove_volume, volume_users};
 use crate::error::{EngineError, Result};
 use crate::events::EventKind;
+use crate::volume::NewVolume;
 
 impl Engine {
     /// The volumes asked for, by name.
     pub fn volume_list(&self, filters: Filters) -> Result<VolumeListResponse> {
         let invalid = |e: ferry_api::filters::FilterError| EngineError::InvalidParameter(e.to_string());
-        filters.allow(&["dangling", "driver", "label", "label!", "name"]).map_err(invalid)?;
+        filters.allow(&["dangling", "driver", "label", "name"]).map_err(invalid)?;
         let dangling = filters.bool("dangling").map_err(invalid)?;
         let volumes = self.inner.volumes.all().into_iter().filter(|v| {
             labels_match(&filters, &v.labels)
@@ -29,23 +30,17 @@ impl Engine {
 
     /// Makes a volume; an existing one of that name is returned as it is.
     pub async fn volume_create(&self, body: VolumeCreateRequest) -> Result<Volume> {
-        if !matches!(body.driver.as_str(), "" | "local") {
-            return Err(EngineError::NotSupported(format!(
-                "volume driver {:?} is not supported by ferry yet, only \"local\" is",
-                body.driver
-            )));
-        }
-        if !body.driver_opts.is_empty() || body.cluster_volume_spec.is_some() {
-            return Err(EngineError::NotSupported(
-                "volume driver options are not supported by ferry yet".to_owned(),
-            ));
-        }
         let anonymous = body.name.is_empty();
         let name = if anonymous { ContainerId::random().to_string() } else { body.name };
         let engine = self.clone();
-        let labels = body.labels.into_map();
-        let (record, made) =
-            crate::blocking(move || engine.inner.volumes.ensure(&name, &labels, anonymous, "")).await?;
+        let new = NewVolume {
+            driver: body.driver,
+            options: body.driver_opts.into_map(),
+            labels: body.labels.into_map(),
+            anonymous,
+            made_for: String::new(),
+        };
+        let (record, made) = crate::blocking(move || engine.inner.volumes.ensure(&name, &new)).await?;
         if made {
             self.inner.events.volume(EventKind::Create, &record.name);
         }

@@ -8,9 +8,9 @@ use ferry_sys::mount::{ATTR_RDONLY, MountAttr, mount_setattr};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags, fstatvfs, mkdirat, open, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, mount_remount, move_mount,
-    open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change,
+    mount_remount, move_mount, open_tree, unmount,
 };
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -93,6 +93,9 @@ pub(crate) fn make(
         MountKind::Cgroup => crate::cgroup::mount_view(root, plan, cgroup, cgroupns),
         MountKind::Fs { fstype, source } => {
             let at = || format!("mount {fstype} on {}", plan.destination.display());
+            if fstype == "overlay" {
+                return image(root, plan);
+            }
             let target = open_in_root(root, &plan.destination, Missing::MakeDir).at(Stage::Rootfs, at)?;
             if fstype == "proc" || fstype == "sysfs" {
                 let real = is_dir(&target).at(Stage::Rootfs, at)?;
@@ -102,7 +105,7 @@ pub(crate) fn make(
             }
             let tree = file_system(fstype, source, &plan.options).at(Stage::Rootfs, at)?;
             move_mount(tree.as_fd(), "", target.as_fd(), "", AT_BOTH).at(Stage::Rootfs, at)?;
-            after_attach(tree.as_fd(), root, plan)
+            after_attach(tree.as_fd(), plan)
         }
     }
 }
@@ -127,20 +130,74 @@ pub(crate) fn file_system(fstype: &str, source: &str, options: &MountOptions) ->
 
 fn bind(root: BorrowedFd<'_>, plan: &MountPlan, source: &Path) -> Result<(), Error> {
     let at = || format!("bind {} to {}", source.display(), plan.destination.display());
-    let tree = match clone_tree(CWD, source, plan.options.recursive) {
-        // Refused for what is mounted in another mount namespace only.
-        Err(Errno::INVAL) => clone_foreign(source, plan.options.recursive),
-        other => other,
+    let tree = match &plan.options.subpath {
+        None => match clone_tree(CWD, source, plan.options.recursive) {
+            // Refused for what is mounted in another mount namespace only.
+            Err(Errno::INVAL) => clone_foreign(source, plan.options.recursive),
+            other => other,
+        }
+        .at(Stage::Rootfs, at)?,
+        Some(part) => {
+            let whole = open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Stage::Rootfs, at)?;
+            part_of(whole.as_fd(), part, plan.options.recursive).at(Stage::Rootfs, at)?
+        }
     };
-    let tree = tree.at(Stage::Rootfs, at)?;
-    let missing = if is_dir(&tree).at(Stage::Rootfs, at)? { Missing::MakeDir } else { Missing::MakeFile };
-    let target = open_in_root(root, &plan.destination, missing).at(Stage::Rootfs, at)?;
-    move_mount(tree.as_fd(), "", target.as_fd(), "", AT_BOTH).at(Stage::Rootfs, at)?;
+    attach(root, plan, tree).at(Stage::Rootfs, at)
+}
+
+/// A detached clone of what lies at `path` within `whole`. Whoever can write there may be swapping directories for symlinks
+/// at this moment: the kernel refuses what leads out.
+fn part_of(whole: BorrowedFd<'_>, path: &Path, recursive: bool) -> Result<OwnedFd, Errno> {
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..64 {
+        match openat2(whole, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how) {
+            Err(Errno::AGAIN) => {}
+            part => return clone_tree(part?.as_fd(), Path::new(""), recursive),
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+/// An overlay without a writable layer, or a part of it.
+fn image(root: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Error> {
+    let at = || format!("mount an image on {}", plan.destination.display());
+    let layers: Vec<&str> = plan.options.data.iter().filter_map(|o| o.strip_prefix("lowerdir+=")).collect();
+    let Some(scratch) = layers.first().filter(|_| layers.len() == plan.options.data.len()) else {
+        return Err(Error::invalid(Stage::Rootfs, at() + ": unknown options"));
+    };
+    // Before Linux 6.15 only what is attached can be cloned. Here nobody sees it.
+    match file_system("overlay", "overlay", &plan.options) {
+        Ok(tree) if plan.options.subpath.is_none() => return attach(root, plan, tree).at(Stage::Rootfs, at),
+        Ok(tree) => {
+            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+            move_mount(tree.as_fd(), "", CWD, *scratch, flags).at(Stage::Rootfs, at)?;
+        }
+        // Kernels before 6.8 know only all layers in one string.
+        Err(Errno::INVAL) => {
+            let data = std::ffi::CString::new(format!("lowerdir={}", layers.join(":")))
+                .map_err(|_| Error::invalid(Stage::Rootfs, at() + ": null byte in a path"))?;
+            mount("overlay", *scratch, "overlay", MountFlags::RDONLY, data.as_c_str())
+                .at(Stage::Rootfs, at)?;
+        }
+        Err(errno) => return Err(Error::system(Stage::Rootfs, at(), errno)),
+    }
+    let whole = open(*scratch, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Stage::Rootfs, at)?;
+    let part = plan.options.subpath.as_deref().unwrap_or(Path::new("."));
+    let tree = part_of(whole.as_fd(), part, false);
+    unmount(*scratch, UnmountFlags::DETACH).at(Stage::Rootfs, at)?;
+    attach(root, plan, tree.at(Stage::Rootfs, at)?).at(Stage::Rootfs, at)
+}
+
+/// Puts a detached tree in its place and gives it its options.
+fn attach(root: BorrowedFd<'_>, plan: &MountPlan, tree: OwnedFd) -> Result<(), Errno> {
+    let missing = if is_dir(&tree)? { Missing::MakeDir } else { Missing::MakeFile };
+    let target = open_in_root(root, &plan.destination, missing)?;
+    move_mount(tree.as_fd(), "", target.as_fd(), "", AT_BOTH)?;
     if !plan.options.attributes.is_empty() {
         let path = proc_path(tree.as_fd());
-        set_attributes(tree.as_fd(), path, false, plan.options.attributes).at(Stage::Rootfs, at)?;
+        set_attributes(tree.as_fd(), path, false, plan.options.attributes)?;
     }
-    after_attach(tree.as_fd(), root, plan)
+    set_late_options(tree.as_fd(), plan)
 }
 
 /// A detached clone of a mount in another process' mount namespace, named `/proc/PID/root/…`: of another container's
@@ -168,14 +225,17 @@ fn clone_foreign(source: &Path, recursive: bool) -> Result<OwnedFd, Errno> {
 }
 
 /// Recursive attributes and propagation, which need the mount in place.
-fn after_attach(tree: BorrowedFd<'_>, _root: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Error> {
+fn after_attach(tree: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Error> {
     let at = || format!("set the options of {}", plan.destination.display());
+    set_late_options(tree, plan).at(Stage::Rootfs, at)
+}
+
+fn set_late_options(tree: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Errno> {
     if !plan.options.recursive_attributes.is_empty() {
-        set_attributes(tree, proc_path(tree), true, plan.options.recursive_attributes)
-            .at(Stage::Rootfs, at)?;
+        set_attributes(tree, proc_path(tree), true, plan.options.recursive_attributes)?;
     }
     for &flags in &plan.options.propagation {
-        mount_change(proc_path(tree), flags).at(Stage::Rootfs, at)?;
+        mount_change(proc_path(tree), flags)?;
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The `options` of an OCI mount, sorted by what they are for (runtime-spec `config.md`, mount(8)).
 
+use std::path::PathBuf;
+
 use ferry_sys::mount::{
     ATTR_ATIME_MASK, ATTR_NOATIME, ATTR_NODEV, ATTR_NODIRATIME, ATTR_NOEXEC, ATTR_NOSUID, ATTR_NOSYMFOLLOW,
     ATTR_RDONLY, ATTR_STRICTATIME,
@@ -55,6 +57,8 @@ pub(crate) struct MountOptions {
     pub copy_up: bool,
     /// `idmap` (false) or `ridmap` (true).
     pub idmap: Option<bool>,
+    /// Mount only this part of the source (`x-ferry.subpath=`), whose contents are not trusted.
+    pub subpath: Option<PathBuf>,
 }
 
 impl MountOptions {
@@ -105,9 +109,10 @@ impl MountOptions {
                 self.propagation
                     .push(propagation(MountPropagationFlags::UNBINDABLE, option == "runbindable"));
             }
-            _ => match attribute(option) {
-                Some((bit, on)) => self.attributes.add(bit, on),
-                None => return false,
+            _ => match (attribute(option), option.strip_prefix("x-ferry.subpath=")) {
+                (Some((bit, on)), _) => self.attributes.add(bit, on),
+                (None, Some(path)) => self.subpath = Some(PathBuf::from(path)),
+                (None, None) => return false,
             },
         }
         true

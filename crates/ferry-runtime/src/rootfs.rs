@@ -76,10 +76,17 @@ fn make_parent_private(path: &Path) -> Result<(), Error> {
 /// Makes the tree at `root` the root directory and lets go of the host's.
 pub(crate) fn pivot(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), Error> {
     let at = || "pivot_root".to_owned();
+    let shared = plan.root_propagation.contains(MountPropagationFlags::SHARED);
+    let old = match shared {
+        true => Some(open_dir(Path::new("/")).at(Stage::Rootfs, at)?),
+        false => None,
+    };
     rustix::process::fchdir(root).at(Stage::Rootfs, at)?;
     rustix::process::pivot_root(".", ".").at(Stage::Rootfs, at)?;
-    // The old root now lies on top of the new one. Its unmounting must not propagate to the host.
-    if plan.root_propagation.contains(MountPropagationFlags::SHARED) {
+    // The old root now lies on top of the new one. Its unmounting must not propagate to the host. Only unmount(2) sees it at
+    // the working directory: for all else that is the new root, whose mounts are to stay as they are.
+    if let Some(old) = old {
+        rustix::process::fchdir(&old).at(Stage::Rootfs, at)?;
         let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
         mount_change(".", flags).at(Stage::Rootfs, at)?;
     }

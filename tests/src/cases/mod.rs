@@ -21,6 +21,7 @@ mod ports;
 mod pull;
 mod run;
 mod vm;
+mod volumes;
 mod walkthrough;
 
 use crate::harness::Case;
@@ -93,6 +94,7 @@ pub fn all() -> Vec<Case> {
         init::cases(),
         host::cases(),
         oci::cases(),
+        volumes::cases(),
         walkthrough::cases(),
         vm::cases(),
     ]

@@ -161,7 +161,7 @@ impl Verb for Update {
         let path = format!("/volumes/{}", Request::escape(&self.args[0]));
         let mut volume = app.json(Request::get(&path)).await?;
         if volume["ClusterVolume"].is_null() {
-            return Err(Failure::new("Can only update cluster volumes"));
+            return Err(Failure::new("can only update cluster volumes"));
         }
         let spec = &mut volume["ClusterVolume"]["Spec"];
         if let Some(availability) = &self.availability {

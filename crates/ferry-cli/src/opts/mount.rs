@@ -42,6 +42,9 @@ pub fn parse(text: &str) -> Result<Value, String> {
     let [bind, volume, tmpfs, image] = &mut options;
     let mut driver = Map::new();
     let mut kind = "volume".to_owned();
+    if text.is_empty() {
+        return Err("EOF".to_owned());
+    }
     for field in csv(text)? {
         let (key, value) = match field.split_once('=') {
             Some((key, value)) => (key.to_ascii_lowercase(), Some(value)),
@@ -111,6 +114,22 @@ pub fn parse(text: &str) -> Result<Value, String> {
     }
     if mount.get("Target").is_none_or(|t| t == "") {
         return Err("target is required".to_owned());
+    }
+    if bind.contains_key("ReadOnlyForceRecursive") {
+        let needs = |what: &str| {
+            Err(format!("option 'bind-recursive=readonly' requires '{what}' to be specified in conjunction"))
+        };
+        if mount.get("ReadOnly") != Some(&Value::Bool(true)) {
+            return needs("readonly");
+        }
+        if bind.get("Propagation").and_then(Value::as_str) != Some("rprivate") {
+            return needs("bind-propagation=rprivate");
+        }
+    }
+    if bind.contains_key("ReadOnlyNonRecursive") && mount.get("ReadOnly") != Some(&Value::Bool(true)) {
+        return Err(
+            "option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction".to_owned()
+        );
     }
     if !driver.is_empty() {
         volume.insert("DriverConfig".to_owned(), Value::Object(driver));

@@ -1,20 +1,17 @@
 //! `create`: checks everything that can be checked, puts the image's config and the request together, and
 //! writes the record. Nothing of the host is touched before all checks have passed.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use ferry_api::container::{ContainerCreateRequest, ContainerCreateResponse, HostConfig};
-use ferry_api::{ContainerConfig, Empty, MountPoint, NetworkingConfig};
+use ferry_api::{ContainerConfig, Empty, NetworkingConfig};
 use ferry_image::Image;
 use ferry_types::{ContainerId, ContainerName};
 
-use super::fill_volume;
 use super::health;
 use super::links;
-use super::mount_spec::{MountRequest, MountSource, bind_point, parse_bind, parse_mount, volume_point};
 use super::network_mode;
 use super::network_mode::NetworkMode;
 use super::owner;
@@ -86,7 +83,10 @@ fn create_record(
     }
     let links = links::of_request(inner, &host_config, &mut warnings)?;
     host_config.links = ferry_api::List::default();
-    let requests = mount_requests(&config, &host_config)?;
+    let mounts = super::mounts::wanted(inner, &config, &host_config)?;
+    if host_config.mounts.iter().any(|m| m.kind == "image") {
+        warnings.push("Image mount is an experimental feature".to_owned());
+    }
 
     let id = ContainerId::random();
     if config.hostname.is_empty() {
@@ -105,12 +105,17 @@ fn create_record(
         image_id,
         args,
         links,
-        &requests,
+        &mounts,
     );
     match result {
         Ok(record) => Ok((record, warnings)),
         Err(error) => {
             steps.roll_back();
+            for volume in inner.volumes.made_for(id.as_str()) {
+                if let Err(error) = inner.volumes.remove(&volume) {
+                    tracing::warn!(volume, %error, "cannot remove the volume of a failed create");
+                }
+            }
             if let Some(taken) = error.1 {
                 inner.containers.release_name(&taken, &id);
             }
@@ -132,7 +137,7 @@ fn create_on_disk(
     image_id: ferry_types::Digest,
     args: Vec<String>,
     links: Vec<links::Link>,
-    requests: &[MountRequest],
+    wanted: &super::mounts::Wanted,
 ) -> std::result::Result<ContainerRecord, (EngineError, Option<ContainerName>)> {
     let name = match name {
         Some(name) => inner.containers.reserve_name(&name, id).map(|()| name),
@@ -159,7 +164,7 @@ fn create_on_disk(
             path: dir.hostname(),
             source,
         })?;
-        let (mounts, anonymous_volumes) = resolve_mounts(inner, steps, id, &image_id, requests)?;
+        let mounts = super::mounts::resolve(inner, id, &image_id, wanted)?;
         let record = ContainerRecord {
             format: FORMAT,
             id: id.clone(),
@@ -170,8 +175,9 @@ fn create_on_disk(
             host_config,
             networking,
             args,
-            mounts,
-            anonymous_volumes,
+            mounts: mounts.points,
+            mount_details: mounts.details,
+            anonymous_volumes: mounts.anonymous,
             lifecycle: Lifecycle::Created { code: 0, error: String::new() },
             endpoint: None,
             restart_count: 0,
@@ -403,116 +409,4 @@ fn validate(
         }
     }
     Ok(())
-}
-
-/// Every mount asked for, one per destination; explicit ones win over the image's volumes.
-fn mount_requests(config: &ContainerConfig, h: &HostConfig) -> Result<Vec<MountRequest>> {
-    let mut requests: Vec<MountRequest> = Vec::new();
-    let mut tmpfs: Vec<String> = h.tmpfs.keys().map(|d| super::mount_spec::clean(d)).collect();
-    for bind in &h.binds {
-        requests.push(parse_bind(bind).map_err(invalid)?);
-    }
-    for mount in &h.mounts {
-        match parse_mount(mount).map_err(invalid)? {
-            Some(request) => requests.push(request),
-            None => tmpfs.push(super::mount_spec::clean(&mount.target)),
-        }
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    for destination in requests.iter().map(|r| &r.destination).chain(&tmpfs) {
-        if !seen.insert(destination.clone()) {
-            return Err(invalid(format!("Duplicate mount point: {destination}")));
-        }
-    }
-    for (destination, options) in &h.tmpfs {
-        crate::spec::mounts::check_tmpfs(destination, options).map_err(invalid)?;
-    }
-    for volume in config.volumes.keys() {
-        let request = parse_bind(volume).map_err(invalid)?;
-        if !matches!(request.source, MountSource::Anonymous(_)) {
-            return Err(invalid(format!("invalid volume specification: '{volume}'")));
-        }
-        if seen.insert(request.destination.clone()) {
-            requests.push(request);
-        }
-    }
-    Ok(requests)
-}
-
-/// Looks up or makes what is mounted, and fills new volumes from the image.
-fn resolve_mounts(
-    inner: &Inner,
-    steps: &mut Steps,
-    id: &ContainerId,
-    image: &ferry_types::Digest,
-    requests: &[MountRequest],
-) -> Result<(Vec<MountPoint>, Vec<String>)> {
-    let mut points = Vec::new();
-    let mut anonymous = Vec::new();
-    for request in requests {
-        let (name, labels, is_anonymous) = match &request.source {
-            MountSource::Bind(path) => {
-                points.push(bind_point(request, bind_source(path, request)?));
-                continue;
-            }
-            MountSource::Volume(name, labels) => (name.clone(), labels.clone(), false),
-            MountSource::Anonymous(labels) => (ContainerId::random().to_string(), labels.clone(), true),
-        };
-        let name = make_volume(inner, steps, &name, &labels, is_anonymous.then_some(id))?;
-        let fill = !request.no_copy && inner.volumes.get(&name).is_some_and(|v| !v.filled);
-        let data = inner.volumes.data_dir(&name);
-        if fill {
-            let overlay = inner.overlay(id, image)?;
-            fill_volume::fill(&overlay, &request.destination, &data).map_err(|source| EngineError::File {
-                action: "fill volume from image at",
-                path: data.clone(),
-                source,
-            })?;
-            inner.volumes.mark_filled(&name)?;
-        }
-        points.push(volume_point(request, &name, data.to_string_lossy().into_owned()));
-        if is_anonymous {
-            anonymous.push(name);
-        }
-    }
-    Ok((points, anonymous))
-}
-
-fn make_volume(
-    inner: &Inner,
-    steps: &mut Steps,
-    name: &str,
-    labels: &BTreeMap<String, String>,
-    nameless_for: Option<&ContainerId>,
-) -> Result<String> {
-    let made_for = nameless_for.map_or("", ContainerId::as_str);
-    let (record, made) = inner.volumes.ensure(name, labels, nameless_for.is_some(), made_for)?;
-    if made {
-        inner.events.volume(EventKind::Create, name);
-        // Named volumes stay after a failed create, as in Docker: another container may use them by now.
-        if nameless_for.is_some() {
-            let dir = inner.volumes.data_dir(name);
-            steps.done("anonymous volume", move || {
-                let parent = dir.parent().map(Path::to_owned).unwrap_or_default();
-                fs::remove_dir_all(parent).map_err(|e| e.to_string())
-            });
-        }
-    }
-    Ok(record.name)
-}
-
-fn bind_source(path: &str, request: &MountRequest) -> Result<String> {
-    match fs::metadata(path) {
-        Ok(_) => Ok(path.to_owned()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && request.create_source => {
-            fs::create_dir_all(path).map_err(|e| {
-                EngineError::System(format!("error while creating mount source path '{path}': {e}"))
-            })?;
-            Ok(path.to_owned())
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(invalid(format!(
-            "invalid mount config for type \"bind\": bind source path does not exist: {path}"
-        ))),
-        Err(e) => Err(invalid(format!("invalid mount config for type \"bind\": stat {path}: {e}"))),
-    }
 }

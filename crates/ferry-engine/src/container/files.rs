@@ -10,6 +10,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use ferry_api::MountPoint;
 use ferry_sys::mntns;
 use ferry_sys::mount::{ATTR_RDONLY, MountAttr, mount_setattr};
 use ferry_types::{ContainerId, Overlay};
@@ -20,6 +21,8 @@ use rustix::mount::{
 };
 
 use super::launch;
+use super::mount_sources::mounted_volumes;
+use super::record::ContainerRecord;
 use super::state::Snapshot;
 use crate::error::Result;
 use crate::inner::Inner;
@@ -30,6 +33,33 @@ struct Bind {
     source: PathBuf,
     destination: String,
     read_only: bool,
+    /// Part of the source to mount instead of the whole.
+    subpath: String,
+    /// Layers of an image, topmost first, which are the source.
+    layers: Vec<PathBuf>,
+    recursive: bool,
+}
+
+impl Bind {
+    fn generated(source: PathBuf, destination: &str, read_only: bool) -> Self {
+        let (destination, subpath) = (destination.to_owned(), String::new());
+        Self { source, destination, read_only, subpath, layers: Vec::new(), recursive: true }
+    }
+
+    fn of(inner: &Inner, record: &ContainerRecord, point: &MountPoint) -> Result<Self> {
+        let detail = record.mount_details.get(&point.destination).cloned().unwrap_or_default();
+        Ok(Self {
+            source: PathBuf::from(&point.source),
+            destination: point.destination.clone(),
+            read_only: !point.rw,
+            subpath: detail.subpath,
+            layers: match &detail.image {
+                Some(image) => inner.images.layer_dirs(image)?,
+                None => Vec::new(),
+            },
+            recursive: !detail.non_recursive,
+        })
+    }
 }
 
 /// An open container. Its mounts stay as they are until this is dropped, even when the container ends.
@@ -48,31 +78,31 @@ impl Files {
                 let pid = live.pid;
                 apart(move || running(pid, &id))
             }
-            None => {
-                let overlay = inner.overlay(&record.id, &record.image_id)?;
-                let mut binds: Vec<Bind> = record
-                    .mounts
-                    .iter()
-                    .filter(|m| m.kind != "tmpfs")
-                    .map(|m| Bind {
-                        source: PathBuf::from(&m.source),
-                        destination: m.destination.clone(),
-                        read_only: !m.rw,
-                    })
-                    .collect();
-                for (source, destination) in launch::net_files(inner, record)? {
-                    if source.exists() && !binds.iter().any(|b| b.destination == destination) {
-                        let destination = destination.to_owned();
-                        let read_only = record.host_config.readonly_rootfs;
-                        binds.push(Bind { source, destination, read_only });
-                    }
-                }
-                binds.sort_by_key(|b| b.destination.split('/').count());
-                let read_only = record.host_config.readonly_rootfs;
-                apart(move || stopped(&overlay, &binds, read_only))
-            }
+            None => Self::put_together(inner, record)?,
         };
         opened.map_err(rootfs::failed(record.id.as_str()))
+    }
+
+    fn put_together(inner: &Inner, record: &ContainerRecord) -> Result<io::Result<Self>> {
+        let overlay = inner.overlay(&record.id, &record.image_id)?;
+        let read_only = record.host_config.readonly_rootfs;
+        let points = record.mounts.iter().filter(|m| m.kind != "tmpfs");
+        let mut binds = points.map(|m| Bind::of(inner, record, m)).collect::<Result<Vec<_>>>()?;
+        for (source, destination) in launch::net_files(inner, record)? {
+            if source.exists() && !binds.iter().any(|b| b.destination == destination) {
+                binds.push(Bind::generated(source, destination, read_only));
+            }
+        }
+        binds.sort_by_key(|b| b.destination.split('/').count());
+        // Volumes that are file systems of their own are needed until they are part of the view.
+        let user = ferry_types::ExecId::random().to_string();
+        let volumes = mounted_volumes(inner, record);
+        let mounted = volumes.iter().try_for_each(|v| inner.volumes.mount(v, &user).map(drop));
+        let opened = mounted.map(|()| apart(move || stopped(&overlay, &binds, read_only)));
+        for volume in &volumes {
+            inner.volumes.release(volume, &user)?;
+        }
+        opened
     }
 
     /// `/` of the container.
@@ -143,10 +173,39 @@ fn stopped(overlay: &Overlay, binds: &[Bind], read_only: bool) -> io::Result<Fil
     Ok(Files { root: root_directory()?, _namespace: namespace })
 }
 
+/// What is to be mounted, as a detached tree.
+fn tree(bind: &Bind) -> io::Result<OwnedFd> {
+    let mut clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if bind.recursive {
+        clone |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let scratch = match bind.layers.as_slice() {
+        [] => {
+            return Ok(open_tree(
+                ferry_image::copy::beneath(&bind.source, &bind.subpath)?,
+                "",
+                clone | OpenTreeFlags::AT_EMPTY_PATH,
+            )?);
+        }
+        [only] => {
+            return Ok(open_tree(
+                ferry_image::copy::beneath(only, &bind.subpath)?,
+                "",
+                clone | OpenTreeFlags::AT_EMPTY_PATH,
+            )?);
+        }
+        [top, ..] => top,
+    };
+    // Only what is attached can be cloned before Linux 6.15; in this namespace nobody sees it.
+    rootfs::mount_image_at(&bind.layers, scratch)?;
+    let part = ferry_image::copy::beneath(scratch, &bind.subpath)
+        .and_then(|part| Ok(open_tree(part, "", clone | OpenTreeFlags::AT_EMPTY_PATH)?));
+    unmount(scratch, UnmountFlags::DETACH)?;
+    part
+}
+
 fn attach(root: BorrowedFd<'_>, bind: &Bind) -> io::Result<()> {
-    let flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(CWD, &bind.source, flags)?;
+    let tree = tree(bind)?;
     if bind.read_only {
         mount_setattr(tree.as_fd(), false, &MountAttr { set: ATTR_RDONLY, ..MountAttr::default() })?;
     }

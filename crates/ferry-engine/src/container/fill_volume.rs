@@ -10,24 +10,29 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timestamps,
 
 use crate::rootfs;
 
-/// Copies the directory `destination` of the image into `data`, which is empty, and gives `data` its owner and mode.
-/// Does nothing when the image has no such directory.
-pub(crate) fn fill(overlay: &Overlay, destination: &str, data: &Path) -> io::Result<()> {
+/// The directory `destination` of the image, when it has one.
+pub(crate) fn find(overlay: &Overlay, destination: &str) -> io::Result<Option<OwnedFd>> {
     let root = rootfs::mount_read_only(&overlay.lower)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let relative = destination.trim_start_matches('/');
-    let source =
-        match rustix::fs::openat2(root.as_fd(), relative, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
-            Ok(source) => source,
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => {
-                return Ok(());
-            }
-            Err(e) => return Err(e.into()),
-        };
-    // Somebody filled it by hand: it is theirs.
-    if fs::read_dir(data)?.next().is_some() {
+    match rustix::fs::openat2(root.as_fd(), relative, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+        Ok(source) => Ok(Some(source)),
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Whether a volume has nothing in it.
+pub(crate) fn is_empty(data: &Path) -> io::Result<bool> {
+    Ok(fs::read_dir(data)?.next().is_none())
+}
+
+/// Copies `source` into `data`, and gives `data` its owner and mode. Does nothing when there is something already.
+pub(crate) fn fill(source: &OwnedFd, data: &Path) -> io::Result<()> {
+    if !is_empty(data)? {
         return Ok(());
     }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let target = rustix::fs::open(data, flags, Mode::empty())?;
     copy_directory(source.as_fd(), target.as_fd())
 }

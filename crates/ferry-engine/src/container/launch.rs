@@ -60,6 +60,8 @@ pub(crate) async fn launch(
 ) -> std::result::Result<Started, LaunchFailure> {
     let began = std::time::Instant::now();
     let task_inner = Arc::clone(inner);
+    let record_id = record.id.clone();
+    let released = super::mount_sources::mounted_volumes(inner, &record);
     let (prepared, steps) = crate::blocking_raw(move || {
         let mut steps = Steps::default();
         let prepared = prepare(&task_inner, &mut steps, record);
@@ -71,6 +73,9 @@ pub(crate) async fn launch(
         Ok(prepared) => run(inner, prepared, clients).await,
         Err(error) => Err(error.into()),
     };
+    if result.is_err() {
+        super::teardown::release_volumes(inner, record_id, released).await;
+    }
     tracing::debug!(prepare = ?prepared_after, total = ?began.elapsed(), ok = result.is_ok(), "start");
     if result.is_err() {
         let _ = crate::blocking_raw(move || steps.roll_back()).await;
@@ -132,7 +137,7 @@ fn prepare(inner: &Inner, steps: &mut Steps, mut record: ContainerRecord) -> Res
     let overlay = inner.overlay(&id, &record.image_id)?;
     let mode = NetworkMode::parse(&record.host_config.network_mode);
     let namespaces = namespaces(inner, &record, &mode)?;
-    check_binds(&record)?;
+    super::mount_sources::prepare(inner, &record)?;
     let links = links::resolve(inner, &record)?;
     make_bundle(steps, &bundle)?;
     remove_stale(&dir.exit_record())?;
@@ -156,6 +161,7 @@ fn prepare(inner: &Inner, steps: &mut Steps, mut record: ContainerRecord) -> Res
         namespaces,
         generated,
         cgroup_parent: &inner.config.cgroup_parent,
+        image_layers: &|image| inner.images.layer_dirs(image).map_err(|e| e.to_string()),
         init,
         seccomp: &inner.seccomp,
         cdi_dirs: &inner.config.cdi_spec_dirs,
@@ -227,19 +233,6 @@ fn make_bundle(steps: &mut Steps, bundle: &BundleDir) -> Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(format!("{}: {e}", path.display())),
         _ => Ok(()),
     });
-    Ok(())
-}
-
-/// Docker looks again at every start whether bind sources are there.
-fn check_binds(record: &ContainerRecord) -> Result<()> {
-    for point in record.mounts.iter().filter(|m| m.kind == "bind") {
-        if let Err(e) = fs::metadata(&point.source) {
-            return Err(EngineError::InvalidParameter(format!(
-                "invalid mount config for type \"bind\": bind source path does not exist: {} ({e})",
-                point.source
-            )));
-        }
-    }
     Ok(())
 }
 

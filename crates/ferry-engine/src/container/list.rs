@@ -71,7 +71,7 @@ impl Engine {
     pub async fn container_prune(&self, filters: Filters) -> Result<ContainerPruneResponse> {
         let invalid = |e: ferry_api::filters::FilterError| EngineError::InvalidParameter(e.to_string());
         filters.allow(&["label", "label!", "until"]).map_err(invalid)?;
-        let until = filters.get("until").map(|t| parse_until(t)).collect::<Result<Vec<_>>>()?;
+        let until = filters.get("until").map(parse_until).collect::<Result<Vec<_>>>()?;
         let mut response = ContainerPruneResponse::default();
         for handle in self.inner.containers.all() {
             let snapshot = handle.snapshot();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ferry_api::MountPoint;
 
+use super::record::{MountDetail, ReadOnly};
 use crate::spec::is_clean_absolute;
 
 /// A mount as asked for, checked but not yet looked up on the host.
@@ -20,6 +21,11 @@ pub(crate) struct MountRequest {
     pub no_copy: bool,
     /// A missing bind source is created (`-v`) or is an error (`--mount`).
     pub create_source: bool,
+    /// Driver of a new volume; the default when empty.
+    pub driver: String,
+    /// Options of a new volume.
+    pub options: BTreeMap<String, String>,
+    pub detail: MountDetail,
 }
 
 /// What is mounted.
@@ -31,6 +37,8 @@ pub(crate) enum MountSource {
     Volume(String, BTreeMap<String, String>),
     /// A volume without a name.
     Anonymous(BTreeMap<String, String>),
+    /// An image by name.
+    Image(String),
 }
 
 const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
@@ -70,7 +78,11 @@ pub(crate) fn parse_bind(text: &str) -> Result<MountRequest, String> {
         propagation: String::new(),
         no_copy: false,
         create_source: true,
+        driver: String::new(),
+        options: BTreeMap::new(),
+        detail: MountDetail::default(),
     };
+    let is_bind = matches!(request.source, MountSource::Bind(_));
     let mut access = None;
     for option in mode.split(',').filter(|o| !o.is_empty()) {
         if matches!(option, "rw" | "ro") && access.replace(option).is_some() {
@@ -79,11 +91,21 @@ pub(crate) fn parse_bind(text: &str) -> Result<MountRequest, String> {
         match option {
             "rw" => request.read_only = false,
             "ro" => request.read_only = true,
-            "nocopy" if !matches!(request.source, MountSource::Bind(_)) => request.no_copy = true,
+            "nocopy" if !is_bind => request.no_copy = true,
+            "nocopy" => {
+                return Err(format!(
+                    "{}: invalid mount config for type \"bind\": field VolumeOptions must not be specified",
+                    invalid()
+                ));
+            }
             // Relabelling does nothing on hosts without SELinux, as in Docker.
             "z" | "Z" | "consistent" | "cached" | "delegated" => {}
-            p if PROPAGATIONS.contains(&p) && matches!(request.source, MountSource::Bind(_)) => {
-                p.clone_into(&mut request.propagation);
+            p if PROPAGATIONS.contains(&p) && is_bind => p.clone_into(&mut request.propagation),
+            p if PROPAGATIONS.contains(&p) => {
+                return Err(format!(
+                    "{}: invalid mount config for type \"volume\": field BindOptions must not be specified",
+                    invalid()
+                ));
             }
             _ => return Err(format!("invalid mode: {mode}")),
         }
@@ -97,6 +119,16 @@ pub(crate) fn parse_mount(mount: &ferry_api::Mount) -> Result<Option<MountReques
     if mount.target.is_empty() {
         return Err(invalid("field Target must not be empty"));
     }
+    for (given, of, name) in [
+        (mount.bind_options.is_some(), "bind", "BindOptions"),
+        (mount.volume_options.is_some(), "volume", "VolumeOptions"),
+        (mount.image_options.is_some(), "image", "ImageOptions"),
+        (mount.tmpfs_options.is_some(), "tmpfs", "TmpfsOptions"),
+    ] {
+        if given && mount.kind != of {
+            return Err(format!("{name} must not be specified on mount type {:?}", mount.kind));
+        }
+    }
     check_destination(&mount.target).map_err(|why| invalid(&why))?;
     let mut request = MountRequest {
         source: MountSource::Anonymous(BTreeMap::new()),
@@ -106,6 +138,9 @@ pub(crate) fn parse_mount(mount: &ferry_api::Mount) -> Result<Option<MountReques
         propagation: String::new(),
         no_copy: false,
         create_source: false,
+        driver: String::new(),
+        options: BTreeMap::new(),
+        detail: MountDetail::default(),
     };
     match mount.kind.as_str() {
         "bind" => {
@@ -118,59 +153,97 @@ pub(crate) fn parse_mount(mount: &ferry_api::Mount) -> Result<Option<MountReques
                     mount.source
                 )));
             }
-            if mount.volume_options.is_some() || mount.tmpfs_options.is_some() {
-                return Err(invalid("field VolumeOptions must not be specified"));
-            }
             request.source = MountSource::Bind(clean(&mount.source));
             if let Some(options) = &mount.bind_options {
-                if options.non_recursive
-                    || options.read_only_non_recursive
-                    || options.read_only_force_recursive
-                {
-                    return Err(invalid("non-recursive binds are not supported by ferry yet"));
-                }
                 if !options.propagation.is_empty() && !PROPAGATIONS.contains(&options.propagation.as_str()) {
                     return Err(invalid(&format!("invalid propagation mode: {}", options.propagation)));
                 }
                 request.propagation.clone_from(&options.propagation);
                 request.create_source = options.create_mountpoint;
+                request.detail.non_recursive = options.non_recursive;
+                request.detail.read_only =
+                    match (options.read_only_non_recursive, options.read_only_force_recursive) {
+                        (true, _) => ReadOnly::Top,
+                        (false, true) => ReadOnly::Forced,
+                        (false, false) => ReadOnly::Recursive,
+                    };
             }
         }
         "volume" => {
             let options = mount.volume_options.clone().unwrap_or_default();
-            if mount.bind_options.is_some() {
-                return Err(invalid("field BindOptions must not be specified"));
+            if !options.subpath.is_empty() && mount.source.is_empty() {
+                return Err(invalid("must not set Subpath when using anonymous volumes"));
             }
-            if !options.subpath.is_empty() {
-                return Err(invalid("volume sub-paths are not supported by ferry yet"));
-            }
-            if let Some(driver) = &options.driver_config
-                && (!matches!(driver.name.as_str(), "" | "local") || !driver.options.is_empty())
-            {
-                return Err(invalid("volume drivers and their options are not supported by ferry yet"));
+            request.detail.subpath = subpath(&options.subpath).map_err(|why| invalid(&why))?;
+            if let Some(driver) = options.driver_config {
+                request.driver = driver.name;
+                request.options = driver.options.into_map();
             }
             request.no_copy = options.no_copy;
             let labels = options.labels.into_map();
             request.source = if mount.source.is_empty() {
                 MountSource::Anonymous(labels)
-            } else if ferry_types::name::is_restricted_name(&mount.source) {
-                MountSource::Volume(mount.source.clone(), labels)
             } else {
-                return Err(invalid(&format!("invalid volume name {:?}", mount.source)));
+                MountSource::Volume(mount.source.clone(), labels)
             };
+        }
+        "image" => {
+            if mount.source.is_empty() {
+                return Err(invalid("field Source must not be empty"));
+            }
+            let options = mount.image_options.clone().unwrap_or_default();
+            request.detail.subpath = subpath(&options.subpath).map_err(|why| invalid(&why))?;
+            request.read_only = true;
+            request.source = MountSource::Image(mount.source.clone());
         }
         "tmpfs" => {
             if !mount.source.is_empty() {
                 return Err(invalid("field Source must not be specified"));
             }
+            for option in mount.tmpfs_options.iter().flat_map(|o| o.options.iter()) {
+                match option.as_ref() {
+                    [flag] if flag == "exec" || flag == "noexec" => {}
+                    [name] | [name, _] => return Err(invalid(&format!("invalid option: {name}"))),
+                    _ => return Err(invalid("invalid option array length")),
+                }
+            }
             return Ok(None);
-        }
-        "image" | "cluster" | "npipe" => {
-            return Err(invalid("this mount type is not supported by ferry yet"));
         }
         _ => return Err(invalid("mount type unknown")),
     }
     Ok(Some(request))
+}
+
+/// A path within a volume or image: relative, and not leading out by its letters.
+fn subpath(path: &str) -> Result<String, String> {
+    if path.is_empty() {
+        return Ok(String::new());
+    }
+    let mut depth = 0_i32;
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => depth -= 1,
+            _ => depth += 1,
+        }
+        if depth < 0 || path.starts_with('/') {
+            return Err("subpath must be a relative path within the volume".to_owned());
+        }
+    }
+    Ok(clean(path).trim_start_matches('/').to_owned())
+}
+
+/// `--volumes-from CONTAINER[:MODE]`: the container, whether its mounts become read-only, and the mode.
+pub(crate) fn parse_volumes_from(spec: &str) -> Result<(&str, bool, &str), String> {
+    if spec.is_empty() {
+        return Err("volumes-from specification cannot be an empty string".to_owned());
+    }
+    let Some((name, mode)) = spec.split_once(':') else { return Ok((spec, false, "")) };
+    let known = |m: &str| matches!(m, "ro" | "rw" | "z" | "Z" | "consistent" | "cached" | "delegated");
+    if !mode.split(',').all(known) {
+        return Err(format!("invalid mode: {mode}"));
+    }
+    Ok((name, mode.split(',').any(|m| m == "ro"), mode))
 }
 
 fn check_destination(destination: &str) -> Result<(), String> {
@@ -287,11 +360,42 @@ mod tests {
             ("bind", "a", "/b"),
             ("bind", "/a", ""),
             ("x", "/a", "/b"),
-            ("image", "i", "/b"),
+            ("image", "", "/b"),
+            ("cluster", "i", "/b"),
             ("tmpfs", "/a", "/b"),
-            ("volume", "a/b", "/c"),
         ] {
             assert!(parse_mount(&mount(kind, source, target)).is_err(), "{kind} {source} {target}");
         }
+    }
+
+    #[test]
+    fn options_of_the_long_notation() {
+        let mount = |kind: &str, json: &str| -> ferry_api::Mount {
+            let text = format!(r#"{{"Type":"{kind}","Source":"src","Target":"/b",{json}}}"#);
+            serde_json::from_str(&text).unwrap()
+        };
+        let volume = |json: &str| parse_mount(&mount("volume", json)).map(Option::unwrap);
+        let inside =
+            volume(r#""VolumeOptions":{"Subpath":"a/./b","DriverConfig":{"Options":{"type":"tmpfs"}}}"#);
+        let inside = inside.unwrap();
+        assert_eq!(inside.detail.subpath, "a/b");
+        assert_eq!(inside.options["type"], "tmpfs");
+        for bad in ["../x", "/a", "a/../../x"] {
+            let error = volume(&format!(r#""VolumeOptions":{{"Subpath":"{bad}"}}"#)).unwrap_err();
+            assert!(error.ends_with("subpath must be a relative path within the volume"), "{error}");
+        }
+        assert_eq!(
+            volume(r#""BindOptions":{}"#).unwrap_err(),
+            "BindOptions must not be specified on mount type \"volume\""
+        );
+        let image = parse_mount(&mount("image", r#""ImageOptions":{"Subpath":"etc"}"#)).unwrap().unwrap();
+        assert!(image.read_only && image.source == MountSource::Image("src".into()));
+    }
+
+    #[test]
+    fn volumes_of_other_containers() {
+        assert_eq!(parse_volumes_from("c"), Ok(("c", false, "")));
+        assert_eq!(parse_volumes_from("c:ro,z"), Ok(("c", true, "ro,z")));
+        assert!(parse_volumes_from("").is_err() && parse_volumes_from("c:bad").is_err());
     }
 }

@@ -389,7 +389,7 @@ impl Owner {
         }
         self.stop_health();
         let ending = self.ending.take();
-        teardown::free_endpoint(&self.inner, &snapshot.record).await;
+        teardown::free_run(&self.inner, &snapshot.record).await;
         self.notices = None;
         let release =
             teardown::release_run(Arc::clone(&self.inner), snapshot.record.id.clone(), snapshot.shim.clone());

@@ -1,5 +1,6 @@
 //! What was asked: a container's durable record. What runs is never in here (no pid); it is read from the shim.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ferry_api::{ContainerConfig, HostConfig, MountPoint, NetworkingConfig};
@@ -32,6 +33,9 @@ pub(crate) struct ContainerRecord {
     pub args: Vec<String>,
     /// Bind mounts and volumes, resolved when the container was created.
     pub mounts: Vec<MountPoint>,
+    /// What the API's view of a mount does not say, by destination.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub mount_details: BTreeMap<String, MountDetail>,
     /// Anonymous volumes that go with the container when it is removed with its volumes.
     pub anonymous_volumes: Vec<String>,
     pub lifecycle: Lifecycle,
@@ -50,6 +54,32 @@ pub(crate) struct ContainerRecord {
     /// What was known of its health when it ended last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+}
+
+/// The rarer options of a mount.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct MountDetail {
+    /// Directory or file of the volume or image to mount instead of the whole.
+    pub subpath: String,
+    /// What is mounted is this image.
+    pub image: Option<Digest>,
+    /// Without the mounts below the source.
+    pub non_recursive: bool,
+    pub read_only: ReadOnly,
+}
+
+/// How far a read-only mount is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ReadOnly {
+    /// With all mounts below it where the kernel can.
+    #[default]
+    Recursive,
+    /// At its top.
+    Top,
+    /// With all mounts below it, or not at all.
+    Forced,
 }
 
 /// How far the container got, as far as it matters after a crash of the engine.
@@ -105,6 +135,11 @@ impl ContainerRecord {
             return Err(fail(std::io::Error::new(std::io::ErrorKind::InvalidData, message)));
         }
         Ok(record)
+    }
+
+    /// Whether the container is made from an image or has it mounted.
+    pub fn uses_image(&self, image: &Digest) -> bool {
+        self.image_id == *image || self.mount_details.values().any(|d| d.image.as_ref() == Some(image))
     }
 
     /// Whether stdio is a terminal.

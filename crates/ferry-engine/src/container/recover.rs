@@ -72,6 +72,11 @@ pub(crate) fn load_records(containers: &Path, volumes: &VolumeStore) -> Result<V
 /// Finds out about every container and starts its owner.
 pub(crate) async fn recover(inner: &Arc<Inner>, records: Vec<ContainerRecord>) {
     let mut tasks = tokio::task::JoinSet::new();
+    for record in records.iter().filter(|r| r.lifecycle == Lifecycle::Running) {
+        for volume in record.mounts.iter().filter(|m| m.kind == "volume") {
+            inner.volumes.adopt(&volume.name, record.id.as_str());
+        }
+    }
     for record in records {
         if inner.containers.reserve_name(&record.name, &record.id).is_err() {
             tracing::error!(container = %record.id, name = %record.name, "two containers have this name");
@@ -92,6 +97,8 @@ pub(crate) async fn recover(inner: &Arc<Inner>, records: Vec<ContainerRecord>) {
         tracing::error!(count = tasks.len(), "shims do not answer; going on without their containers");
         tasks.detach_all();
     }
+    let tidied = Arc::clone(inner);
+    let _ = crate::blocking_raw(move || tidied.volumes.tidy_mounts()).await;
     // Now that the users of every volume are known.
     for record in to_remove {
         teardown::remove(inner, &record, true).await;
@@ -110,7 +117,7 @@ async fn recover_one(inner: &Arc<Inner>, mut record: ContainerRecord) -> Option<
             (state, None, start)
         }
         Found::Ended(exit) => {
-            teardown::free_endpoint(inner, &record).await;
+            teardown::free_run(inner, &record).await;
             teardown::release_run(Arc::clone(inner), id.clone(), None).await;
             record.endpoint = None;
             record.lifecycle = Lifecycle::Exited(exit.clone());

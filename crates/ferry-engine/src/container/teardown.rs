@@ -21,9 +21,11 @@ use crate::spec;
 /// How long a shim may take to remove its container's cgroups and end.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Frees the address and the ports of a run, so that the next container can have them. Must be done before anybody is told of
+/// Frees the address, the ports and the mounted volumes of a run, so that the next container can have them. Must be done before anybody is told of
 /// the end.
-pub(crate) async fn free_endpoint(inner: &Arc<Inner>, record: &ContainerRecord) {
+pub(crate) async fn free_run(inner: &Arc<Inner>, record: &ContainerRecord) {
+    let volumes = super::mount_sources::mounted_volumes(inner, record);
+    release_volumes(inner, record.id.clone(), volumes).await;
     let Some(endpoint) = record.endpoint.clone() else { return };
     let bridge = Arc::clone(&inner.bridge);
     match crate::blocking_raw(move || bridge.release(&endpoint)).await {
@@ -33,6 +35,22 @@ pub(crate) async fn free_endpoint(inner: &Arc<Inner>, record: &ContainerRecord) 
         }
         Err(error) => tracing::warn!(container = %record.id, %error, "releasing the network endpoint failed"),
     }
+}
+
+/// Ends a container's use of volumes that are file systems of their own; the last one unmounts them.
+pub(crate) async fn release_volumes(inner: &Arc<Inner>, id: ContainerId, volumes: Vec<String>) {
+    if volumes.is_empty() {
+        return;
+    }
+    let inner = Arc::clone(inner);
+    let release = move || {
+        for volume in volumes {
+            if let Err(error) = inner.volumes.release(&volume, id.as_str()) {
+                tracing::warn!(container = %id, volume, %error, "cannot unmount the volume");
+            }
+        }
+    };
+    let _ = crate::blocking_raw(release).await;
 }
 
 /// Lets the shim go and removes the run directory. Must be done before the container is started again: the shim takes its

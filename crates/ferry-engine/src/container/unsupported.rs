@@ -13,14 +13,13 @@ pub(crate) fn refuse(h: &HostConfig, platform: Option<&str>, live: &LiveSettings
     if let Some(platform) = platform.filter(|p| !p.is_empty()) {
         check_platform(platform)?;
     }
-    if !h.volumes_from.is_empty() {
-        return later("--volumes-from");
+    if let Some(unknown) = h.storage_opt.keys().find(|k| k.as_str() != "size") {
+        return Err(EngineError::InvalidParameter(format!("Unknown option {unknown}")));
     }
-    if !h.storage_opt.is_empty() {
-        return later("--storage-opt");
-    }
-    if !matches!(h.volume_driver.as_str(), "" | "local") {
-        return later("--volume-driver");
+    if h.storage_opt.contains_key("size") {
+        return Err(EngineError::InvalidParameter(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option".to_owned(),
+        ));
     }
     if !matches!(h.userns_mode.as_str(), "" | "host") {
         return later("--userns");

@@ -84,11 +84,11 @@ pub(crate) fn resolve(
     let available =
         |name: &&'static str| ALL.iter().position(|c| c == name).is_some_and(|n| host & (1 << n) != 0);
     if privileged {
-        return Ok(ALL.into_iter().filter(|c| available(&c)).collect());
+        return Ok(ALL.into_iter().filter(|c| available(c)).collect());
     }
     let add = named("CapAdd", add)?;
     let drop = named("CapDrop", drop)?;
-    if let Some(Named::One(missing)) = add.iter().find(|c| matches!(c, Named::One(name) if !available(&name)))
+    if let Some(Named::One(missing)) = add.iter().find(|c| matches!(c, Named::One(name) if !available(name)))
     {
         return Err(format!("capability not supported by this host: {missing}"));
     }

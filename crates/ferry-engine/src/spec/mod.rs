@@ -133,6 +133,8 @@ pub(crate) struct SpecInput<'a> {
     /// Bind mounts of the generated files, e.g. `/etc/hosts`.
     pub generated: Vec<(PathBuf, &'static str)>,
     pub cgroup_parent: &'a str,
+    /// To find the images that are mounted.
+    pub image_layers: &'a mounts::ImageLayers<'a>,
     /// The init to run it under, on the host.
     pub init: Option<&'a Path>,
     pub seccomp: &'a SeccompCache,
@@ -174,7 +176,7 @@ pub(crate) fn build(input: &SpecInput<'_>) -> Result<Vec<u8>, String> {
             (true, false) => default.iter().map(|p| (*p).to_owned()).collect(),
         }
     };
-    let mut mounts = mounts::all(record, &input.generated, &input.namespaces)?;
+    let mut mounts = mounts::all(record, &input.generated, &input.namespaces, input.image_layers)?;
     if let Some(init) = input.init {
         mounts.push(mounts::init(init));
         process.args.splice(0..0, [IN_CONTAINER.to_owned(), "--".to_owned()]);

@@ -3,12 +3,21 @@
 
 use std::path::PathBuf;
 
+use ferry_api::MountPoint;
+use ferry_types::Digest;
+
 use super::document::Mount;
 use super::{NamespaceChoice, Namespaces};
-use crate::container::record::ContainerRecord;
+use crate::container::record::{ContainerRecord, MountDetail, ReadOnly};
 
 /// Bytes of `/dev/shm` unless `--shm-size` says otherwise.
 const DEFAULT_SHM: i64 = 64 << 20;
+
+/// The runtime's option for mounting only a part of the source, see `ferry-runtime`.
+const SUBPATH: &str = "x-ferry.subpath=";
+
+/// The layers of an image, topmost first.
+pub(crate) type ImageLayers<'a> = dyn Fn(&Digest) -> Result<Vec<PathBuf>, String> + 'a;
 
 fn mount(destination: &str, kind: &'static str, source: &str, options: &[&str]) -> Mount {
     Mount {
@@ -24,6 +33,7 @@ pub(crate) fn all(
     record: &ContainerRecord,
     generated: &[(PathBuf, &'static str)],
     namespaces: &Namespaces,
+    images: &ImageLayers<'_>,
 ) -> Result<Vec<Mount>, String> {
     let host_config = &record.host_config;
     let mut mounts = kernel_mounts(record, namespaces);
@@ -43,22 +53,9 @@ pub(crate) fn all(
             options,
         });
     }
-    for point in &record.mounts {
-        if point.kind == "tmpfs" {
-            continue;
-        }
-        let mut options: Vec<String> = vec!["rbind".to_owned()];
-        let propagation = if point.propagation.is_empty() { "rprivate" } else { &point.propagation };
-        options.push(propagation.to_owned());
-        if !point.rw {
-            options.push("ro".to_owned());
-        }
-        own.push(Mount {
-            destination: PathBuf::from(&point.destination),
-            kind: "bind",
-            source: PathBuf::from(&point.source),
-            options,
-        });
+    for point in record.mounts.iter().filter(|m| m.kind != "tmpfs") {
+        let detail = record.mount_details.get(&point.destination).cloned().unwrap_or_default();
+        own.push(user_mount(point, &detail, images)?);
     }
     for (destination, options) in &host_config.tmpfs {
         own.push(tmpfs(destination, options)?);
@@ -71,6 +68,57 @@ pub(crate) fn all(
     own.sort_by_key(|m| m.destination.components().count());
     mounts.extend(own);
     Ok(mounts)
+}
+
+/// A bind, volume or image.
+fn user_mount(point: &MountPoint, detail: &MountDetail, images: &ImageLayers<'_>) -> Result<Mount, String> {
+    let read_only = match detail.read_only {
+        _ if point.rw => None,
+        ReadOnly::Recursive if recursive_read_only() => Some("rro"),
+        ReadOnly::Recursive | ReadOnly::Top => Some("ro"),
+        ReadOnly::Forced if recursive_read_only() => Some("rro"),
+        ReadOnly::Forced => {
+            return Err(format!(
+                "{}: this kernel cannot make mounts recursively read-only",
+                point.destination
+            ));
+        }
+    };
+    let propagation = if point.propagation.is_empty() { "rprivate" } else { &point.propagation };
+    let mut options = vec![propagation.to_owned()];
+    options.extend(read_only.map(str::to_owned));
+    if !detail.subpath.is_empty() {
+        options.push(format!("{SUBPATH}{}", detail.subpath));
+    }
+    let mut kind = "bind";
+    let mut source = PathBuf::from(&point.source);
+    if let Some(image) = &detail.image {
+        let layers = images(image)?;
+        match layers.as_slice() {
+            // overlayfs wants two layers at least.
+            [only] => source.clone_from(only),
+            _ => {
+                kind = "overlay";
+                source = PathBuf::from("overlay");
+                options.extend(layers.iter().map(|l| format!("lowerdir+={}", l.display())));
+            }
+        }
+    }
+    if kind == "bind" {
+        options.insert(0, if detail.non_recursive { "bind" } else { "rbind" }.to_owned());
+    }
+    Ok(Mount { destination: PathBuf::from(&point.destination), kind, source, options })
+}
+
+/// Whether mount_setattr(2) is there (Linux 5.12), without which only one mount at a time can be made read-only.
+fn recursive_read_only() -> bool {
+    static CAN: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *CAN.get_or_init(|| {
+        let uname = rustix::system::uname();
+        let release = uname.release().to_string_lossy();
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 12)
+    })
 }
 
 /// The program a container with an init begins with.

@@ -127,6 +127,25 @@ pub fn evaluate(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<Vec<u8>
     Ok([b"/", done.join(&b'/').as_slice()].concat())
 }
 
+/// Opens, with `O_PATH`, what lies at `path` within `source`; `source` itself when it is empty. A path that leads out is refused.
+///
+/// # Errors
+/// Those of openat2(2).
+pub fn beneath(source: &std::path::Path, path: &str) -> std::io::Result<OwnedFd> {
+    let whole = fs::open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    if path.is_empty() {
+        return Ok(whole);
+    }
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..256 {
+        match fs::openat2(&whole, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+    Err(Errno::AGAIN.into())
+}
+
 /// Opens the directory at `path`, following links.
 pub(super) fn directory(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, CopyError> {
     let dir = open(root, path.as_bytes(), OFlags::PATH).map_err(|e| match e {

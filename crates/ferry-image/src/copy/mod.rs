@@ -17,7 +17,7 @@ use crate::archive::TarError;
 use crate::layer::LayerError;
 
 pub use extract::{Extract, extract};
-pub use lookup::{Stat, evaluate, is_directory, mount_point, normalize, stat};
+pub use lookup::{Stat, beneath, evaluate, is_directory, mount_point, normalize, stat};
 pub use pack::pack;
 
 /// Why something could not be copied. Texts as Docker's.
