@@ -9,6 +9,8 @@
 
 mod encode;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::io;

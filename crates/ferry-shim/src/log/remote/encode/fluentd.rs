@@ -31,6 +31,9 @@ pub fn encode(
         out.extend_from_slice(&[0xd7, 0]);
         out.extend_from_slice(&(seconds as u32).to_be_bytes());
         out.extend_from_slice(&(line.nanos.rem_euclid(1_000_000_000) as u32).to_be_bytes());
+    } else if let Ok(seconds) = i32::try_from(seconds) {
+        out.push(0xd2);
+        out.extend_from_slice(&seconds.to_be_bytes());
     } else {
         out.push(0xd3);
         out.extend_from_slice(&seconds.to_be_bytes());
@@ -109,7 +112,7 @@ mod tests {
         let message = encode(&fixed, &line(None), false, None, String::new());
         assert_eq!(
             message.pieces.concat(),
-            b"\x94\xa1t\xd3\0\0\0\0\0\0\0\x01\x83\xa1k\xa1v\xa6source\xa6stdout\xa3log\xa2hi\x80"
+            b"\x94\xa1t\xd2\0\0\0\x01\x83\xa1k\xa1v\xa6source\xa6stdout\xa3log\xa2hi\x80"
         );
         let message = encode(&fixed, &line(None), true, None, String::new());
         assert!(message.pieces.concat().starts_with(b"\x94\xa1t\xd7\0\0\0\0\x01\x1d\xcd\x65\0\x83"));
