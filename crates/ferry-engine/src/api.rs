@@ -102,6 +102,8 @@ pub struct LogOptions {
     pub details: bool,
     /// Only the last n lines; all when absent.
     pub tail: Option<usize>,
+    /// One JSON object per entry in place of the text.
+    pub json: bool,
 }
 
 /// A log body and how it is framed.

@@ -28,6 +28,27 @@ pub(crate) fn parse_instant(field: &str, text: &str) -> Result<i64> {
     seconds.checked_mul(1_000_000_000).and_then(|s| s.checked_add(nanos)).ok_or_else(invalid)
 }
 
+/// An instant as `logs` takes it: unix seconds with an optional fraction of which nine digits count, as Docker, or RFC 3339.
+/// What lies beyond the range is its end.
+pub(crate) fn parse_log_instant(field: &str, text: &str) -> Result<i64> {
+    let invalid = |what: &str, part: &str| {
+        EngineError::InvalidParameter(format!(
+            "invalid value for \"{field}\": invalid timestamp {text:?}: invalid {what} {part:?}: invalid syntax"
+        ))
+    };
+    if let Ok(t) = text.parse::<Timestamp>() {
+        return Ok(i64::try_from(t.as_nanosecond()).unwrap_or(i64::MAX));
+    }
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let seconds: i64 = seconds.parse().map_err(|_| invalid("seconds", seconds))?;
+    if fraction.len() > 20 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(invalid("nanoseconds", fraction));
+    }
+    let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    let nanos = digits.parse().unwrap_or(0);
+    Ok(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+}
+
 /// A span as Go writes it: `1m30s`, `1.5s`, `20ms`.
 pub(crate) fn go_duration(span: std::time::Duration) -> String {
     let nanos = span.as_nanos();
@@ -78,6 +99,21 @@ mod tests {
         assert_eq!(text(90_000), "1m30s");
         assert_eq!(text(3_600_000), "1h0m0s");
         assert_eq!(go_duration(Duration::from_nanos(1_500)), "1.5\u{b5}s");
+    }
+
+    #[test]
+    fn instants_of_logs() {
+        let of = |text| parse_log_instant("since", text);
+        assert_eq!(of("1.5").unwrap(), 1_500_000_000);
+        assert_eq!(of("1.12345678999").unwrap(), 1_123_456_789);
+        assert_eq!(of("-5").unwrap(), -5_000_000_000);
+        assert_eq!(of("9999999999").unwrap(), i64::MAX);
+        assert_eq!(of("1970-01-01T00:00:02Z").unwrap(), 2_000_000_000);
+        assert_eq!(
+            of("bad").unwrap_err().to_string(),
+            "invalid value for \"since\": invalid timestamp \"bad\": invalid seconds \"bad\": invalid syntax"
+        );
+        assert!(of("1.x").is_err() && of("").is_err());
     }
 
     #[test]

@@ -109,10 +109,30 @@ impl Frames {
     /// # Errors
     /// As [`demultiplex`].
     pub async fn feed(&mut self, mut data: &[u8]) -> Result<(), Failure> {
-        while let Some((stream, piece)) = self.next(&mut data)? {
-            stream.write_async(piece).await?;
+        // Frames are lines, and a write for each would take longer than all else: what is for the same stream goes at once.
+        let mut batch = (Stream::Stdout, Vec::new());
+        loop {
+            let next = self.next(&mut data);
+            match &next {
+                Ok(Some((stream, piece))) if *stream == batch.0 || batch.1.is_empty() => {
+                    batch.0 = *stream;
+                    batch.1.extend_from_slice(piece);
+                    continue;
+                }
+                Ok(_) | Err(_) => {}
+            }
+            if !batch.1.is_empty() {
+                batch.0.write_async(&batch.1).await?;
+                batch.1.clear();
+            }
+            match next? {
+                Some((stream, piece)) => {
+                    batch.0 = stream;
+                    batch.1.extend_from_slice(piece);
+                }
+                None => return Ok(()),
+            }
         }
-        Ok(())
     }
 
     /// The next piece of output in `data`, which is advanced.

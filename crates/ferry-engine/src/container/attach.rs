@@ -99,6 +99,7 @@ impl Attachment {
             timestamps: false,
             details: false,
             multiplexed: self.multiplexed,
+            json: false,
             since: None,
             until: None,
         };

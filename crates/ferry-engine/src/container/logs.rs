@@ -15,7 +15,7 @@ use crate::api::{LogOptions, LogStream};
 use crate::error::{EngineError, Result};
 use crate::logging;
 use crate::logging::read::{Formatter, Layout, LogFiles, ReadOutcome};
-use crate::time::parse_instant;
+use crate::time::parse_log_instant;
 
 /// Bytes handed to the client at once.
 const BLOCK: usize = 64 * 1024;
@@ -39,16 +39,17 @@ impl Engine {
         let instant = |field: &str, text: &Option<String>| {
             text.as_deref()
                 .filter(|t| !t.is_empty() && *t != "0")
-                .map(|t| parse_instant(field, t))
+                .map(|t| parse_log_instant(field, t))
                 .transpose()
         };
-        let multiplexed = !snapshot.record.tty();
+        let multiplexed = !snapshot.record.tty() && !o.json;
         let layout = Layout {
             stdout: o.stdout,
             stderr: o.stderr,
             timestamps: o.timestamps,
             details: o.details,
             multiplexed,
+            json: o.json,
             since: instant("since", &o.since)?,
             until: instant("until", &o.until)?,
         };

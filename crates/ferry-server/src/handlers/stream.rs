@@ -20,6 +20,7 @@ pub(crate) async fn logs(call: Call, id: &str) -> Reply {
     if !stdout && !stderr {
         return Err(HttpError::invalid("Bad parameters: you must choose at least one stream"));
     }
+    let json = wants_json_log(&call)?;
     let options = LogOptions {
         follow: q.bool("follow"),
         stdout,
@@ -30,10 +31,29 @@ pub(crate) async fn logs(call: Call, id: &str) -> Reply {
         details: q.bool("details"),
         // As Docker: what is no number means all.
         tail: q.get("tail").parse().ok(),
+        json: json.is_some(),
     };
     let log = call.engine.container_logs(id, options).await?;
     let body = log.body.take_until(call.stop.clone().cancelled_owned());
-    Ok(reply::stream(output_type(log.multiplexed, call.version), body))
+    let kind = json.unwrap_or_else(|| output_type(log.multiplexed, call.version));
+    Ok(reply::stream(kind, body))
+}
+
+/// Whether a log is wanted as JSON lines, as `format` or an `Accept` header can say since API 1.54, and the content type.
+fn wants_json_log(call: &Call) -> Result<Option<&'static str>> {
+    const KINDS: [&str; 2] = ["application/jsonl", "application/x-ndjson"];
+    if !knows(call.version, 54) {
+        return Ok(None);
+    }
+    let accept =
+        call.head.headers.get(http::header::ACCEPT).and_then(|a| a.to_str().ok()).unwrap_or_default();
+    let mut accepted = accept.split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    let kind = accepted.find_map(|wanted| KINDS.into_iter().find(|kind| *kind == wanted));
+    match call.query.get("format") {
+        "" => Ok(kind),
+        "json" => Ok(Some(kind.unwrap_or(KINDS[1]))),
+        _ => Err(HttpError::invalid("unsupported log format")),
+    }
 }
 
 pub(crate) async fn events(call: Call) -> Reply {

@@ -320,6 +320,7 @@ mod tests {
             timestamps: false,
             details: false,
             multiplexed: false,
+            json: false,
             since: None,
             until: None,
         }

@@ -4,10 +4,13 @@
 mod files;
 mod record;
 
+use std::borrow::Cow;
+
 use ferry_shim_proto::log::LogFormat;
+use serde::Serialize;
 
 pub(crate) use files::{LogFiles, ReadOutcome};
-use record::Stream;
+use record::{Record, Stream};
 
 /// How records become bytes for the client.
 #[derive(Debug, Clone)]
@@ -17,6 +20,8 @@ pub(crate) struct Layout {
     pub timestamps: bool,
     pub details: bool,
     pub multiplexed: bool,
+    /// One JSON object per record; a line longer than a record is several.
+    pub json: bool,
     /// Nanoseconds since the epoch.
     pub since: Option<i64>,
     /// Nanoseconds since the epoch.
@@ -64,6 +69,10 @@ impl Formatter {
         if !wanted {
             return Step::Continue;
         }
+        if layout.json {
+            write_json(&record, layout.details, out);
+            return Step::Continue;
+        }
         let start = out.len();
         if layout.multiplexed {
             out.extend_from_slice(&[number, 0, 0, 0, 0, 0, 0, 0]);
@@ -96,6 +105,42 @@ impl Formatter {
             out[start + 4..start + 8].copy_from_slice(&length.to_be_bytes());
         }
         Step::Continue
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct JsonEntry<'a> {
+    line: Cow<'a, str>,
+    source: &'a str,
+    timestamp: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attrs: Vec<JsonAttribute<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct JsonAttribute<'a> {
+    key: &'a str,
+    value: &'a str,
+}
+
+/// An entry as Docker's API streams it when asked for JSON.
+fn write_json(record: &Record<'_>, details: bool, out: &mut Vec<u8>) {
+    let mut line = String::from_utf8_lossy(&record.text);
+    if record.ends_line {
+        line.to_mut().push('\n');
+    }
+    let attributes = record.attributes.iter().filter(|_| details);
+    let entry = JsonEntry {
+        line,
+        source: record.stream.name(),
+        timestamp: record.time.text(),
+        attrs: attributes.map(|(key, value)| JsonAttribute { key, value }).collect(),
+    };
+    // Texts and nothing else, which always serialize.
+    if serde_json::to_writer(&mut *out, &entry).is_ok() {
+        out.push(b'\n');
     }
 }
 

@@ -15,6 +15,16 @@ pub enum Stream {
     Stderr,
 }
 
+impl Stream {
+    /// As Docker names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
 /// When it was written.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Time<'a> {
@@ -33,14 +43,19 @@ impl Time<'_> {
         }
     }
 
-    /// Appends it with exactly nine fraction digits, as Docker prints timestamps.
-    pub fn push(&self, out: &mut Vec<u8>) {
-        let text = match self {
+    /// RFC 3339.
+    pub fn text(&self) -> Cow<'_, str> {
+        match self {
             Self::Text(text) => Cow::Borrowed(text.as_ref()),
             Self::Nanos(nanos) => {
                 Cow::Owned(Timestamp::from_nanosecond(i128::from(*nanos)).unwrap_or_default().to_string())
             }
-        };
+        }
+    }
+
+    /// Appends it with exactly nine fraction digits, as Docker prints timestamps.
+    pub fn push(&self, out: &mut Vec<u8>) {
+        let text = self.text();
         let bare = text.strip_suffix('Z').unwrap_or(&text);
         let (seconds, fraction) = bare.split_once('.').unwrap_or((bare, ""));
         out.extend_from_slice(seconds.as_bytes());
