@@ -25,6 +25,7 @@ const MAY_BE_UNSAFE: &[&str] = &["ferry-sys"];
 
 /// The layers of ARCHITECTURE.md from top to bottom. A crate may depend on crates of lower layers.
 const LAYERS: &[(&str, &[&str])] = &[
+    ("tests", &["ferry-testkit"]),
     ("edges", &["ferry", "ferry-cli", "ferry-server", "ferry-client"]),
     ("orchestration", &["ferry-engine"]),
     ("mechanisms", &["ferry-runtime", "ferry-shim", "ferry-image", "ferry-registry-client", "ferry-network"]),

@@ -13,6 +13,8 @@ mod config;
 mod context;
 mod failure;
 mod format;
+#[doc(hidden)]
+pub mod fuzz;
 mod globals;
 mod help;
 mod opts;

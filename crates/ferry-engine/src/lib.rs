@@ -15,6 +15,8 @@ mod database;
 mod error;
 mod events;
 mod exec;
+#[doc(hidden)]
+pub mod fuzz;
 mod image;
 mod image_pull;
 mod init_program;

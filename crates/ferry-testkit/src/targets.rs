@@ -1,0 +1,165 @@
+//! The targets. Each checks more than that nothing panics: what is accepted must survive being written and read
+//! again, what is unpacked must stay inside, what is refused must leave nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use ferry_api::Filters;
+use ferry_image::ImageStore;
+use ferry_image::layer::apply::{DIFF, apply};
+use ferry_image::layer::recipe::Recipe;
+use ferry_types::ImageRef;
+
+/// Names of images.
+pub fn image_reference(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(reference) = text.parse::<ImageRef>() else { return };
+    let written = reference.to_string();
+    assert_eq!(written.parse::<ImageRef>().as_ref(), Ok(&reference), "{text:?} as {written:?}");
+    // Not always the same image: Docker, too, shortens docker.io/a.b/c to a.b/c.
+    let familiar = reference.familiar();
+    assert!(familiar.parse::<ImageRef>().is_ok(), "{text:?} as {familiar:?}");
+    let tagged = reference.tag_default();
+    assert!(tagged.tag().is_some() || tagged.digest().is_some(), "{text:?}");
+}
+
+/// Layers: nothing may appear outside of the directory, and what was unpacked can be packed again bit for bit.
+pub fn tar_layer(data: &[u8]) {
+    let Ok(dir) = tempfile::tempdir() else { return };
+    let (stage, outside) = (dir.path().join("stage"), dir.path().join("outside"));
+    for made in [&stage.join(DIFF), &outside] {
+        if fs::create_dir_all(made).is_err() {
+            return;
+        }
+    }
+    let applied = apply(data, &stage, true);
+    let names = |dir: &Path| -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(dir)
+            .map(|entries| entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
+            .unwrap_or_default();
+        names.sort();
+        names
+    };
+    assert_eq!(names(dir.path()), ["outside", "stage"], "something is beside the layer");
+    assert!(names(&outside).is_empty(), "something is outside of the layer");
+    let Ok(applied) = applied else { return };
+    let Ok(recipe) = Recipe::open(&stage) else { panic!("a layer without a recipe") };
+    // What a sparse file unpacks to may be larger than any disk; its tar is not.
+    let mut again = Limited { bytes: Vec::new(), limit: data.len() };
+    match recipe.rebuild(&mut again) {
+        Ok(()) => {
+            let length = usize::try_from(applied.tar_size).unwrap_or(usize::MAX);
+            assert_eq!(again.bytes.len(), length, "the layer's tar has another length");
+            assert_eq!(again.bytes, data[..length.min(data.len())], "the layer's tar is another one");
+        }
+        Err(error) => panic!("the layer cannot be packed again: {error}"),
+    }
+}
+
+/// Takes so many bytes and no more.
+struct Limited {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl std::io::Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.limit {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Archives for `load`, in both formats: refused ones leave nothing.
+pub fn image_archive(data: &[u8]) {
+    struct Bench {
+        _dir: tempfile::TempDir,
+        root: PathBuf,
+        store: Arc<ImageStore>,
+    }
+    static BENCH: OnceLock<Option<Bench>> = OnceLock::new();
+    let make = || {
+        let dir = tempfile::tempdir().ok()?;
+        let database = redb::Database::create(dir.path().join("db")).ok()?;
+        let root = dir.path().join("images");
+        let store = Arc::new(ImageStore::open(&root, Arc::new(database)).ok()?);
+        Some(Bench { _dir: dir, root, store })
+    };
+    let Some(bench) = BENCH.get_or_init(make) else { return };
+    let mut source = data;
+    let before = bench.store.disk_usage();
+    if bench.store.load(&mut source, &mut |_| {}).is_err() {
+        let after = bench.store.disk_usage();
+        // An archive of several images may be good up to some point.
+        assert!(
+            after.images >= before.images && after.layers >= before.layers,
+            "a failed load took images away"
+        );
+    }
+    let staged = fs::read_dir(bench.root.join("tmp")).map_or(0, Iterator::count);
+    assert_eq!(staged, 0, "staging directories stay behind");
+    let layers = fs::read_dir(bench.root.join("layers")).map_or(0, Iterator::count);
+    assert_eq!(layers, bench.store.disk_usage().layers, "layers that nobody knows");
+}
+
+/// Bodies of `POST /containers/create`.
+pub fn create_body(data: &[u8]) {
+    ferry_engine::fuzz::create_body(data);
+    let Ok(request) = ferry_api::json::from_slice::<ferry_api::container::ContainerCreateRequest>(data)
+    else {
+        return;
+    };
+    let Ok(written) = ferry_api::json::to_vec(&request) else { panic!("it cannot be written") };
+    match ferry_api::json::from_slice::<ferry_api::container::ContainerCreateRequest>(&written) {
+        Ok(again) => assert_eq!(again, request, "{}", String::from_utf8_lossy(&written)),
+        Err(error) => panic!("{}: {error}", String::from_utf8_lossy(&written)),
+    }
+}
+
+/// Values of `-p` and `--expose`.
+pub fn ports(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    ferry_cli::fuzz::ports(text);
+}
+
+/// Values of `--mount`, `-v` and `--tmpfs`, in the client and in the engine.
+pub fn mounts(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    ferry_cli::fuzz::mounts(text);
+    ferry_engine::fuzz::bind(text);
+}
+
+/// The `filters` parameter.
+pub fn filters(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(filters) = Filters::parse(text) else { return };
+    ferry_engine::fuzz::list_filters(&filters);
+    ferry_cli::fuzz::filter(text);
+}
+
+/// Values of `--format`.
+pub fn template(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    ferry_cli::fuzz::template(text);
+}
+
+/// Log files, the first bytes of the input being the options they are read with.
+pub fn log_file(data: &[u8]) {
+    let Ok(dir) = tempfile::tempdir() else { return };
+    let (options, contents) = data.split_at(data.len().min(4));
+    let path = dir.path().join("log");
+    if fs::write(&path, contents).is_err() {
+        return;
+    }
+    let option = |at: usize| options.get(at).copied().unwrap_or_default();
+    let bytes = ferry_engine::fuzz::log_file(&path, option(0), usize::from(option(1)));
+    // Every byte comes from a byte of the file: time stamps and attributes at most double a short line.
+    assert!(bytes <= contents.len().saturating_mul(80) + 4096, "{bytes} bytes out of {}", contents.len());
+}
