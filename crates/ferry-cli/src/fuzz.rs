@@ -1,6 +1,6 @@
 //! What of the command line reads text from strangers, for the fuzz targets of `ferry-testkit`.
 
-use crate::format::template::{Format, from_json};
+use crate::format::template::{Format, typed};
 use crate::opts;
 
 /// `-p` and `--expose`.
@@ -33,8 +33,14 @@ pub fn template(text: &str) {
         "Status": "Up", "State": {"Running": true, "Pid": 42}, "Config": {"Labels": {"a": "b", "c": "d"}},
         "Mounts": [{"Source": "/s", "RW": true}], "Nothing": null,
     });
-    let data = from_json(&object);
-    for parsed in [Format::parse(text), Format::parse_list(text)].into_iter().flatten() {
-        let _ = parsed.render(&data);
+    if let Ok(parsed) = Format::parse(text) {
+        for of in ["", "ContainerInspect"] {
+            let _ = parsed.show(&object, of);
+        }
+    }
+    if let Ok(parsed) = Format::parse_list(text) {
+        let data = typed(&object, "");
+        let _ = parsed.run(&data);
+        let _ = parsed.titles(&data);
     }
 }

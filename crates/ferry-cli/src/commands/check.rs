@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::app::App;
 use crate::failure::CmdResult;
-use crate::format::template::{self, Format};
+use crate::format::template::Format;
 use crate::verb::{Arity, Verb};
 use crate::{format, out};
 
