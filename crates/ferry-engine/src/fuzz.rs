@@ -58,6 +58,7 @@ pub fn log_file(path: &Path, options: u8, tail: usize) -> usize {
         timestamps: on(4),
         details: on(8),
         multiplexed: on(16),
+        json: tail % 7 == 3,
         since: on(32).then_some(1_763_632_800_000_000_000),
         until: on(128).then_some(1_763_632_800_000_000_001),
     };
