@@ -20,6 +20,11 @@ pub(crate) enum EventKind {
     ArchivePath,
     Attach,
     Commit,
+    Prune,
+    Unmount,
+    Mount,
+    Disconnect,
+    Connect,
     Create,
     Delete,
     Destroy,
@@ -54,6 +59,11 @@ impl EventKind {
             Self::ArchivePath => "archive-path",
             Self::Attach => "attach",
             Self::Commit => "commit",
+            Self::Prune => "prune",
+            Self::Unmount => "unmount",
+            Self::Mount => "mount",
+            Self::Disconnect => "disconnect",
+            Self::Connect => "connect",
             Self::Create => "create",
             Self::Delete => "delete",
             Self::Destroy => "destroy",
@@ -103,8 +113,14 @@ impl EventBus {
     }
 
     /// An exec was created or started: the action carries its command line.
-    pub fn exec(&self, action: &str, record: &ContainerRecord, exec: &str, command: &str) {
-        self.container_action(format!("{action}: {command}"), record, &[("execID", exec.to_owned())]);
+    pub fn exec(&self, action: &str, record: &ContainerRecord, exec: &str, command: &[String]) {
+        // As Docker puts it together: a program without arguments leaves a blank.
+        let (program, arguments) = command.split_first().map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
+        self.container_action(
+            format!("{action}: {program} {}", arguments.join(" ")),
+            record,
+            &[("execID", exec.to_owned())],
+        );
     }
 
     /// A container's health changed.
@@ -121,9 +137,10 @@ impl EventBus {
         self.publish("container", action, record.id.to_string(), attributes);
     }
 
-    /// Something happened to an image.
-    pub fn image(&self, kind: EventKind, id: &str, name: &str) {
-        let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
+    /// Something happened to an image; `labels` are the image's.
+    pub fn image(&self, kind: EventKind, id: &str, name: &str, labels: &BTreeMap<String, String>) {
+        let mut attributes = labels.clone();
+        attributes.insert("name".to_owned(), name.to_owned());
         self.publish("image", kind.as_str().to_owned(), id.to_owned(), attributes);
     }
 
@@ -137,6 +154,35 @@ impl EventBus {
     pub fn daemon(&self, action: &str, id: &str, name: &str, mut attributes: BTreeMap<String, String>) {
         attributes.insert("name".to_owned(), name.to_owned());
         self.publish("daemon", action.to_owned(), id.to_owned(), attributes);
+    }
+
+    /// The volumes of a container that starts, or has ended.
+    pub fn volumes_of(&self, kind: EventKind, record: &ContainerRecord) {
+        for point in record.mounts.iter().filter(|m| m.kind == "volume") {
+            let mut attributes = BTreeMap::from([
+                ("container".to_owned(), record.id.to_string()),
+                ("driver".to_owned(), point.driver.clone()),
+            ]);
+            if kind == EventKind::Mount {
+                attributes.insert("destination".to_owned(), point.destination.clone());
+                attributes.insert("propagation".to_owned(), point.propagation.clone());
+                attributes.insert("read/write".to_owned(), point.rw.to_string());
+            }
+            self.publish("volume", kind.as_str().to_owned(), point.name.clone(), attributes);
+        }
+    }
+
+    /// A container joined or left a network.
+    pub fn network(&self, kind: EventKind, id: String, name: &str, driver: &str, container: &str) {
+        let attributes = [("container", container), ("name", name), ("type", driver)];
+        let attributes = attributes.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        self.publish("network", kind.as_str().to_owned(), id, attributes);
+    }
+
+    /// Everything unused of one kind was removed.
+    pub fn prune(&self, object: &str, reclaimed: u64) {
+        let attributes = BTreeMap::from([("reclaimed".to_owned(), reclaimed.to_string())]);
+        self.publish(object, EventKind::Prune.as_str().to_owned(), String::new(), attributes);
     }
 
     fn publish(&self, object: &str, action: String, id: String, attributes: BTreeMap<String, String>) {

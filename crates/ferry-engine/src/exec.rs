@@ -134,7 +134,7 @@ impl Engine {
             })?;
         }
         let id = ExecId::random();
-        self.inner.events.exec("exec_create", &snapshot.record, id.as_str(), &body.cmd.join(" "));
+        self.inner.events.exec("exec_create", &snapshot.record, id.as_str(), &body.cmd);
         let instance = ExecInstance {
             container: snapshot.record.id.clone(),
             request: Arc::new(body),
@@ -318,13 +318,13 @@ impl ExecAttachment {
         let Some(shim) = &self.snapshot.shim else {
             return Err(failed(EngineError::Conflict(format!("container {} is not running", record.id))));
         };
+        self.engine.inner.events.exec("exec_start", record, self.id.as_str(), &request.cmd);
         let answer = shim.call(ShimRequest::Exec(Box::new(exec)), &fds).await;
         drop(fds);
         let _ = std::fs::remove_file(&process);
         match answer {
             Ok(Reply::ExecStarted { pid }) => {
                 self.engine.inner.execs.set(&self.id, ExecState::Running { pid });
-                self.engine.inner.events.exec("exec_start", record, self.id.as_str(), &request.cmd.join(" "));
                 Ok(())
             }
             Ok(other) => Err(failed(unexpected(&other))),

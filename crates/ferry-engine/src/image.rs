@@ -1,5 +1,6 @@
 //! Images as the API shows them, and the operations of the image store.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferry_api::container::{GraphDriver, HealthConfig};
@@ -138,7 +139,7 @@ impl Engine {
         let images = Arc::clone(&self.inner.images);
         let (target, shown) = (id.clone(), reference.familiar());
         crate::blocking(move || Ok(images.tag(&target, &reference)?)).await?;
-        self.inner.events.image(EventKind::Tag, id.as_str(), &shown);
+        self.inner.image_event(EventKind::Tag, &id, &shown);
         Ok(())
     }
 
@@ -151,22 +152,32 @@ impl Engine {
     ) -> Result<Vec<ImageDeleteItem>> {
         let inner = Arc::clone(&self.inner);
         let wanted = name.to_owned();
+        // What it was is not known any more when it is gone.
+        let before = inner.images.resolve(name).ok().and_then(|id| inner.images.get(&id).ok());
         let removed = crate::blocking(move || {
             let options = RemoveOptions { force, prune: !no_prune };
             Ok(inner.images.remove(&wanted, options, &|id| in_use(&inner, id))?)
         })
         .await?;
-        Ok(self.report_removed(removed))
+        Ok(self.report_removed(removed, before.as_deref()))
     }
 
-    fn report_removed(&self, removed: Vec<Removed>) -> Vec<ImageDeleteItem> {
+    fn report_removed(&self, removed: Vec<Removed>, image: Option<&Image>) -> Vec<ImageDeleteItem> {
+        let none = BTreeMap::new();
+        let (id, labels) = match image {
+            Some(image) => (image.id.to_string(), &image.config.config.labels),
+            None => (String::new(), &none),
+        };
         let report = |r: Removed| match r {
             Removed::Untagged(name) => {
-                self.inner.events.image(EventKind::Untag, &name, &name);
+                self.inner.events.image(EventKind::Untag, &id, &id, labels);
                 ImageDeleteItem { untagged: name, ..ImageDeleteItem::default() }
             }
             Removed::Deleted(digest) => {
-                self.inner.events.image(EventKind::Delete, digest.as_str(), digest.as_str());
+                // Layers are told to the client, but are nobody's event.
+                if digest.as_str() == id.as_str() {
+                    self.inner.events.image(EventKind::Delete, &id, &id, &none);
+                }
                 ImageDeleteItem { deleted: digest.to_string(), ..ImageDeleteItem::default() }
             }
         };
@@ -204,6 +215,7 @@ impl Engine {
             }
         }
         response.space_reclaimed = before.saturating_sub(self.inner.images.disk_usage().layers_size);
+        self.inner.events.prune("image", response.space_reclaimed);
         Ok(response)
     }
 
@@ -221,8 +233,10 @@ impl Engine {
         Ok(stream::from_producer(move |send| {
             match engine.inner.images.import_rootfs(&mut reader, options) {
                 Ok(id) => {
-                    let name = reference.map(|r| r.familiar()).unwrap_or_default();
-                    engine.inner.events.image(EventKind::Import, id.as_str(), &name);
+                    if let Some(reference) = reference {
+                        engine.inner.image_event(EventKind::Tag, &id, &reference.familiar());
+                    }
+                    engine.inner.image_event(EventKind::Import, &id, id.as_str());
                     send(JsonMessage::status("", id.to_string()));
                 }
                 Err(error) => send(JsonMessage::error(error.to_string())),
@@ -248,7 +262,7 @@ impl Engine {
             match loaded {
                 Ok(images) => {
                     for image in images {
-                        engine.inner.events.image(EventKind::Load, image.id.as_str(), image.id.as_str());
+                        engine.inner.image_event(EventKind::Load, &image.id, image.id.as_str());
                         if image.references.is_empty() {
                             send(JsonMessage::stream(format!("Loaded image ID: {}\n", image.id)));
                         }
@@ -267,7 +281,7 @@ impl Engine {
     pub async fn image_save(&self, names: &[String]) -> Result<ByteStream> {
         for name in names {
             let id = self.inner.images.resolve(name)?;
-            self.inner.events.image(EventKind::Save, id.as_str(), name);
+            self.inner.image_event(EventKind::Save, &id, id.as_str());
         }
         let images = Arc::clone(&self.inner.images);
         let names = names.to_vec();

@@ -44,7 +44,7 @@ impl Engine {
                 pull(store, &client, reference.clone(), platform, auth, limits, events).await?
             };
             let name = reference.familiar();
-            engine.inner.events.image(EventKind::Pull, &name, &name);
+            engine.inner.events.image(EventKind::Pull, &name, &name, &engine.inner.image_labels(&id));
             Ok::<_, EngineError>(id)
         });
         // The first message shows that the registry knows the image; before it, an error is an HTTP status.

@@ -1,6 +1,6 @@
 //! What all parts of an engine share, and the index of containers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,7 +12,7 @@ use ferry_types::{ContainerId, ContainerName, Digest};
 use crate::config::EngineConfig;
 use crate::container::owner::ContainerHandle;
 use crate::error::{EngineError, Result};
-use crate::events::EventBus;
+use crate::events::{EventBus, EventKind};
 use crate::exec::ExecTable;
 use crate::init_program::InitProgram;
 use crate::paths::Paths;
@@ -54,6 +54,18 @@ impl Inner {
         let mut lower: Vec<PathBuf> = vec![self.paths.mount_points()];
         lower.extend(self.images.layer_dirs(image)?);
         Ok(ferry_types::Overlay { lower, upper: dir.upper(), work: dir.work() })
+    }
+}
+
+impl Inner {
+    /// Labels of an image, none when it is not there.
+    pub fn image_labels(&self, id: &Digest) -> BTreeMap<String, String> {
+        self.images.get(id).map(|i| i.config.config.labels.clone()).unwrap_or_default()
+    }
+
+    /// Something happened to an image.
+    pub fn image_event(&self, kind: EventKind, id: &Digest, name: &str) {
+        self.events.image(kind, id.as_str(), name, &self.image_labels(id));
     }
 }
 

@@ -268,6 +268,12 @@ impl Engine {
             text.as_deref().filter(|t| !t.is_empty()).map(|t| parse_instant(field, t)).transpose()
         };
         let (since, until) = (instant("since", &o.since)?, instant("until", &o.until)?);
+        if let (Some(_), Some(_), true) = (since, until, since > until) {
+            let (since, until) = (o.since.unwrap_or_default(), o.until.unwrap_or_default());
+            return Err(EngineError::InvalidParameter(format!(
+                "`since` time ({since}) cannot be after `until` time ({until})"
+            )));
+        }
         let (past, receiver) = self.inner.events.listen(since);
         let filters = Arc::new(o.filters);
         let state = (past.into_iter(), receiver, filters, until);
@@ -317,32 +323,31 @@ async fn next_before(
     }
 }
 
+/// Whether an event passes the filters, by Docker's rules: names and ids of objects by their beginnings, all labels, any of
+/// the values of the others.
 fn event_matches(filters: &ferry_api::Filters, event: &EventMessage) -> bool {
     let attributes = &event.actor.attributes;
-    let name = attributes.get("name").map(String::as_str).unwrap_or_default();
+    let attribute = |key: &str| attributes.get(key).map(String::as_str).unwrap_or_default();
     let any = |key: &str, test: &dyn Fn(&str) -> bool| !filters.has(key) || filters.get(key).any(test);
-    let object = |key: &str| {
-        any(key, &|v| {
-            event.kind == key
-                && (event.actor.id.starts_with(v) || name == v || name.split(':').next() == Some(v))
-        })
+    let object = |key: &str| any(key, &|v| event.actor.id.starts_with(v) || attribute("name").starts_with(v));
+    // These carry something after a colon; once one is asked for by its bare name, beginnings count for all.
+    let loose = filters.get("event").any(|v| matches!(v, "health_status" | "exec_create" | "exec_start"));
+    let image = attribute(if event.kind == "image" { "name" } else { "image" });
+    let without_tag = match image.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => image,
     };
     any("type", &|v| event.kind == v)
-        && any("event", &|v| event.action == v || event.action.split(':').next() == Some(v))
+        && any("event", &|v| event.action == v || (loose && event.action.starts_with(v)))
         && any("scope", &|v| event.scope == v)
-        && (object("container") || (event.kind == "image" && !filters.has("container")))
-        && any("image", &|v| {
-            let image =
-                if event.kind == "image" { name } else { attributes.get("image").map_or("", String::as_str) };
-            image == v || event.actor.id == v || image.split(':').next() == Some(v)
-        })
-        && object("volume")
-        && object("network")
-        && any("label", &|v| match v.split_once('=') {
+        && any("image", &|v| v == event.actor.id || v == image || v == without_tag)
+        && ["container", "daemon", "plugin", "volume", "network", "node", "service", "secret", "config"]
+            .into_iter()
+            .all(object)
+        && filters.get("label").all(|v| match v.split_once('=') {
             Some((key, value)) => attributes.get(key).is_some_and(|a| a == value),
             None => attributes.contains_key(v),
         })
-        && any("daemon", &|_| event.kind == "daemon")
 }
 
 /// Networks whose registries may be reached without TLS.

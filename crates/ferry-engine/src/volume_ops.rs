@@ -90,6 +90,7 @@ impl Engine {
                     response.space_reclaimed += size;
                 }
             }
+            inner.events.prune("volume", response.space_reclaimed);
             Ok(response)
         })
         .await

@@ -32,7 +32,7 @@ impl Engine {
             config: image_config(config),
             created_by: record.args.join(" "),
             author: Some(o.author).filter(|a| !a.is_empty()),
-            message: Some(o.comment).filter(|c| !c.is_empty()),
+            message: Some(o.comment.clone()).filter(|c| !c.is_empty()),
             changes: o.changes,
             reference: reference.clone(),
         };
@@ -56,7 +56,11 @@ impl Engine {
             }
         }
         let id = committed?;
-        let mut attributes = vec![("imageID", id.to_string())];
+        self.inner.image_event(EventKind::Create, &id, id.as_str());
+        if let Some(reference) = &reference {
+            self.inner.image_event(EventKind::Tag, &id, &reference.familiar());
+        }
+        let mut attributes = vec![("imageID", id.to_string()), ("comment", o.comment)];
         attributes.extend(reference.map(|r| ("imageRef", r.familiar())));
         self.inner.events.container(EventKind::Commit, &record, &attributes);
         Ok(IdResponse { id: id.to_string() })

@@ -94,6 +94,7 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
+        self.inner.events.prune("container", response.space_reclaimed);
         Ok(response)
     }
 }

@@ -172,7 +172,7 @@ impl Owner {
         let (Some(monitor), Some(shim)) = (&mut self.monitor, &snapshot.shim) else { return };
         monitor.due = None;
         let exec = ExecId::random();
-        let command = monitor.check.command.join(" ");
+        let command = monitor.check.command.clone();
         monitor.probe = Some((exec.clone(), now_nanos()));
         monitor.starting = Some(Box::pin(start_probe(
             Arc::clone(&self.inner),

@@ -18,6 +18,7 @@ use crate::Engine;
 use crate::api::{RemoveContainer, WaitCondition};
 use crate::error::{EngineError, Result};
 use crate::events::EventKind;
+use crate::inner::Inner;
 use crate::signal;
 
 /// Seconds between the stop signal and SIGKILL unless told otherwise.
@@ -65,7 +66,7 @@ impl Engine {
         if !snapshot.state.is_active() {
             return Err(EngineError::NotModified("container is already stopped".to_owned()));
         }
-        stop(&handle, signal, timeout).await?;
+        stop(&self.inner, &handle, signal, timeout).await?;
         self.inner.events.container(EventKind::Stop, &handle.snapshot().record, &[]);
         Ok(())
     }
@@ -81,10 +82,11 @@ impl Engine {
         if handle.snapshot().state.is_active() {
             // A container that removes itself would be gone before it could start again.
             handle.ask(|reply| OwnerRequest::Edit { edit: Box::new(keep_during_restart), reply }).await?;
-            let stopped = stop(&handle, signal, timeout).await;
+            let stopped = stop(&self.inner, &handle, signal, timeout).await;
             let restore =
                 handle.ask(|reply| OwnerRequest::Edit { edit: Box::new(restore_after_restart), reply }).await;
             stopped.and(restore)?;
+            self.inner.events.container(EventKind::Stop, &handle.snapshot().record, &[]);
         }
         handle.ask(|reply| OwnerRequest::Start { reply }).await?;
         self.inner.events.container(EventKind::Restart, &handle.snapshot().record, &[]);
@@ -269,7 +271,12 @@ pub(crate) fn stop_timeout(record: &super::record::ContainerRecord) -> Option<Du
     u64::try_from(seconds).ok().map(Duration::from_secs)
 }
 
-async fn stop(handle: &ContainerHandle, signal_name: Option<&str>, timeout: Option<i64>) -> Result<()> {
+async fn stop(
+    inner: &Inner,
+    handle: &ContainerHandle,
+    signal_name: Option<&str>,
+    timeout: Option<i64>,
+) -> Result<()> {
     let snapshot = handle.snapshot();
     let first = match signal_name.filter(|s| !s.is_empty()) {
         Some(name) => signal::parse(name).map_err(EngineError::InvalidParameter)?,
@@ -291,7 +298,10 @@ async fn stop(handle: &ContainerHandle, signal_name: Option<&str>, timeout: Opti
             .ask(|reply| OwnerRequest::Signal { signal: number, intent: SignalIntent::Stop, reply })
             .await
         {
-            Ok(()) => {}
+            Ok(()) => {
+                let record = &handle.snapshot().record;
+                inner.events.container(EventKind::Kill, record, &[("signal", number.to_string())]);
+            }
             // It ended between our look and the signal.
             Err(EngineError::Conflict(_) | EngineError::NoSuchContainer(_)) => return Ok(()),
             Err(error) => return Err(error),

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::launch;
 use super::links;
 use super::monitor::{Ending, Monitor};
+use super::network_mode::NetworkMode;
 use super::record::{ContainerRecord, ExitInfo, Lifecycle};
 use super::restart::{Backoff, RestartPolicy};
 use super::state::{Live, Snapshot, State};
@@ -224,6 +225,19 @@ impl Owner {
         self.inner.events.container(kind, &self.current().record, extra);
     }
 
+    /// Of the network the container is in by itself.
+    fn network_event(&self, kind: EventKind) {
+        let record = &self.current().record;
+        let (name, driver) = match NetworkMode::parse(&record.host_config.network_mode) {
+            NetworkMode::Bridge if !record.config.network_disabled => ("bridge", "bridge"),
+            NetworkMode::Host => ("host", "host"),
+            NetworkMode::None => ("none", "null"),
+            NetworkMode::Bridge | NetworkMode::Container(_) | NetworkMode::Other(_) => return,
+        };
+        let id = crate::network::network_id(&self.inner.engine_id, name);
+        self.inner.events.network(kind, id, name, driver, record.id.as_str());
+    }
+
     async fn on_request(&mut self, request: OwnerRequest) -> ControlFlow<()> {
         match request {
             OwnerRequest::Start { reply } => {
@@ -348,6 +362,8 @@ impl Owner {
                 });
                 self.watch_health();
                 links::tell_linked(&self.inner, &self.current().record.id);
+                self.inner.events.volumes_of(EventKind::Mount, &self.current().record);
+                self.network_event(EventKind::Connect);
                 self.event(EventKind::Start, &[]);
                 Ok(())
             }
@@ -393,6 +409,8 @@ impl Owner {
         self.notices = None;
         let release =
             teardown::release_run(Arc::clone(&self.inner), snapshot.record.id.clone(), snapshot.shim.clone());
+        self.network_event(EventKind::Disconnect);
+        self.inner.events.volumes_of(EventKind::Unmount, &snapshot.record);
         self.event(
             EventKind::Die,
             &[("exitCode", exit.code.to_string()), ("execDuration", duration_seconds(&exit))],
