@@ -241,7 +241,8 @@ fn require_running(snapshot: &Snapshot, shown: &str) -> Result<()> {
             "Container {shown} is paused, unpause the container before exec"
         ))),
         State::Restarting(_) => Err(EngineError::Conflict(format!(
-            "Container {shown} is restarting, wait until the container is running"
+            "Container {} is restarting, wait until the container is running",
+            snapshot.record.id
         ))),
         State::Created { .. }
         | State::Starting { .. }

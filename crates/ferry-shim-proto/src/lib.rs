@@ -25,6 +25,9 @@ use ferry_types::net::Protocol;
 use ferry_types::{ContainerId, ExecId, Overlay};
 use serde::{Deserialize, Serialize};
 
+/// Version of what is said here. Members and requests may be added under the same number as long as an engine and a shim that
+/// do not know them get along; it is raised when they would not. An engine refuses what a shim of another number cannot do.
+pub const PROTOCOL: u32 = 1;
 /// Largest accepted frame body, in bytes. Bulky input (the OCI config) travels as a file.
 pub const MAX_FRAME: usize = 1 << 20;
 /// Most descriptors one frame may carry.
@@ -257,6 +260,9 @@ pub struct ShimState {
     /// Log entries that were lost, see [`Event::LogLost`].
     #[serde(default)]
     pub log_lost: u64,
+    /// [`PROTOCOL`] of the shim, which may be older than the engine, or newer; 0 before there was this member.
+    #[serde(default)]
+    pub protocol: u32,
 }
 
 /// What a shim tells its subscribers.

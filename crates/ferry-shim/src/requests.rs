@@ -5,7 +5,7 @@ use std::io::BufReader;
 use std::os::fd::{AsFd, OwnedFd};
 
 use ferry_runtime::{ExecRequest, Stdio, exec};
-use ferry_shim_proto::{Event, Exec, Reply, Request, ShimState};
+use ferry_shim_proto::{Event, Exec, PROTOCOL, Reply, Request, ShimState};
 use ferry_types::ExecId;
 use oci_spec::runtime::Process;
 
@@ -160,6 +160,7 @@ impl Shim {
                 Life::Running | Life::Ended { .. } | Life::Released => None,
             },
             log_lost: self.log_lost(),
+            protocol: PROTOCOL,
             execs: self.execs.iter().map(|exec| (exec.id.clone(), exec.pid)).collect(),
         }
     }

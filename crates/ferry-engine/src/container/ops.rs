@@ -101,10 +101,16 @@ impl Engine {
         };
         let handle = self.inner.containers.find(id)?;
         let snapshot = handle.snapshot();
+        let ends = number == signal::KILL || number == stop_signal(&snapshot);
+        if ends && matches!(snapshot.state, State::Restarting(_)) {
+            handle.ask(|reply| OwnerRequest::CancelRestart { reply }).await?;
+            let attributes = [("signal", number.to_string())];
+            self.inner.events.container(EventKind::Kill, &snapshot.record, &attributes);
+            return Ok(());
+        }
         if snapshot.state.live().is_none() {
             return Err(EngineError::Conflict(format!("container {} is not running", snapshot.record.id)));
         }
-        let ends = number == signal::KILL || number == stop_signal(&snapshot);
         let intent = if ends { SignalIntent::Stop } else { SignalIntent::Deliver };
         let mut watch = handle.watch();
         let exits = snapshot.exits;
@@ -244,8 +250,9 @@ async fn wait(
         let removed = matches!(s.state, State::Removed(_));
         removed
             || match condition {
+                // Its next end counts even when its restart policy brings it back at once.
                 WaitCondition::NotRunning => {
-                    !s.state.is_active() && !matches!(s.state, State::Starting { .. })
+                    s.exits > exits || (!s.state.is_active() && !matches!(s.state, State::Starting { .. }))
                 }
                 WaitCondition::NextExit => s.exits > exits,
                 WaitCondition::Removed => false,

@@ -22,7 +22,11 @@ use crate::error::{EngineError, Result};
 use crate::events::EventKind;
 use crate::inner::Inner;
 use crate::shim::{ShimClient, ShimNotice};
+use crate::signal;
 use crate::time::now_nanos;
+
+/// How long a shim may take to answer. It answers within milliseconds unless it is stopped or its disk hangs.
+const SHIM_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why a signal is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -294,7 +298,20 @@ impl Owner {
                 self.event(EventKind::ExecDetach, &[("execID", exec.to_string())]);
                 ControlFlow::Continue(())
             }
+            ShimNotice::State(state) => self.on_late_state(state).await,
             ShimNotice::Closed => self.on_shim_lost().await,
+        }
+    }
+
+    /// A shim that did not answer when the engine started says how things are.
+    async fn on_late_state(&mut self, state: ferry_shim_proto::ShimState) -> ControlFlow<()> {
+        if self.current().state.live().is_none() {
+            return ControlFlow::Continue(());
+        }
+        self.change(|s| s.state = live_state(&state));
+        match state.exited {
+            Some(exit) => self.on_exit(exit).await,
+            None => ControlFlow::Continue(()),
         }
     }
 
@@ -482,14 +499,42 @@ impl Owner {
             self.change(|s| Arc::make_mut(&mut s.record).stopped_by_user = true);
             self.save();
         }
-        shim.call(ShimRequest::Signal { signal }, &[]).await.map_err(shim_error(id))?;
+        match shim.call_within(ShimRequest::Signal { signal }, &[], SHIM_PATIENCE).await {
+            Some(answer) => answer.map_err(shim_error(id)).map(drop)?,
+            None => return self.signal_past_shim(signal),
+        }
         // A frozen process receives nothing but SIGKILL; Docker thaws so that the signal arrives.
         if intent == SignalIntent::Stop && matches!(snapshot.state, State::Paused(_)) {
-            shim.call(ShimRequest::Resume, &[]).await.map_err(shim_error(id))?;
+            ask(shim, ShimRequest::Resume, &[], id).await?;
             self.change(|s| s.state = unfrozen(&s.state));
             self.continue_health();
         }
         Ok(())
+    }
+
+    /// Signals a container whose shim does not answer. Its init cannot have been replaced by another process of that pid: only
+    /// the shim, its parent, could collect it.
+    fn signal_past_shim(&mut self, number: i32) -> Result<()> {
+        let snapshot = self.current();
+        let id = &snapshot.record.id;
+        let pid_file = self.inner.paths.bundle(id).pid_file();
+        let lost =
+            |reason: &str| EngineError::ShimLost { container: id.to_string(), reason: reason.to_owned() };
+        tracing::error!(container = %id, signal = number, "the container's shim does not answer");
+        if number == signal::KILL {
+            // Nothing can be learned from it any more. Its end is noticed, and with it the container is ended.
+            return match crate::shim::kill(&pid_file) {
+                true => Ok(()),
+                false => Err(lost("it does not answer and cannot be found")),
+            };
+        }
+        let shim = crate::shim::named_in(&pid_file).ok_or_else(|| lost("it does not answer"))?;
+        let init =
+            snapshot.state.live().map(|l| l.pid).filter(|pid| crate::shim::child_of(&shim) == Some(*pid));
+        let pid = init.and_then(rustix::process::Pid::from_raw).ok_or_else(|| lost("it does not answer"))?;
+        let number =
+            rustix::process::Signal::from_named_raw(number).ok_or_else(|| lost("it does not answer"))?;
+        rustix::process::kill_process(pid, number).map_err(|e| lost(&e.to_string()))
     }
 
     fn cancel_restart(&mut self) -> Result<()> {
@@ -527,7 +572,7 @@ impl Owner {
             return Err(EngineError::Conflict(format!("container {id} is not running")));
         };
         let request = if frozen { ShimRequest::Pause } else { ShimRequest::Resume };
-        shim.call(request, &[]).await.map_err(shim_error(id))?;
+        ask(shim, request, &[], id).await?;
         self.change(|s| s.state = next);
         if frozen {
             self.stop_health();
@@ -543,7 +588,7 @@ impl Owner {
         match (&snapshot.shim, snapshot.state.live()) {
             (Some(shim), Some(_)) => {
                 let request = ShimRequest::Attach { exec: None, streams };
-                shim.call(request, &[socket]).await.map_err(shim_error(&snapshot.record.id))?;
+                ask(shim, request, &[socket], &snapshot.record.id).await?;
             }
             _ => self.waiting_clients.push((streams, socket)),
         }
@@ -616,6 +661,22 @@ pub(crate) fn restart_policy(record: &ContainerRecord) -> RestartPolicy {
 
 fn shim_error(id: &ferry_types::ContainerId) -> impl Fn(ferry_shim_proto::ShimError) -> EngineError + '_ {
     move |e| EngineError::from_shim(id, e)
+}
+
+/// A request that the owner waits for, but not for ever.
+async fn ask(
+    shim: &ShimClient,
+    request: ShimRequest,
+    fds: &[OwnedFd],
+    id: &ferry_types::ContainerId,
+) -> Result<Reply> {
+    match shim.call_within(request, fds, SHIM_PATIENCE).await {
+        Some(answer) => answer.map_err(shim_error(id)),
+        None => Err(EngineError::ShimLost {
+            container: id.to_string(),
+            reason: format!("it does not answer for {} s", SHIM_PATIENCE.as_secs()),
+        }),
+    }
 }
 
 async fn next_notice(notices: &mut Option<mpsc::UnboundedReceiver<ShimNotice>>) -> ShimNotice {

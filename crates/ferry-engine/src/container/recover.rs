@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferry_shim_proto::{Reply, Request as ShimRequest, ShimPid};
+use ferry_shim_proto::{PROTOCOL, Reply, Request as ShimRequest, ShimState};
 use tokio::sync::mpsc;
 
 use super::owner::{self, Adopted, live_state, restart_policy};
@@ -18,13 +18,15 @@ use crate::error::{EngineError, Result};
 use crate::exec::ExecTable;
 use crate::inner::Inner;
 use crate::paths::BundleDir;
-use crate::shim::{ShimClient, live_since};
+use crate::shim::{ShimClient, ShimNotice, child_of, named_in};
 use crate::time::now_nanos;
 use crate::volume::VolumeStore;
 
 /// How often a live shim that does not listen yet is asked again, and how long between.
 const CONNECT_ATTEMPTS: u32 = 100;
 const CONNECT_PAUSE: Duration = Duration::from_millis(20);
+/// How long a shim that listens may take to say how things are before the engine goes on with what it knows.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(400);
 /// How long the engine's start waits for shims. One that is stuck longer delays nobody but its own container, which
 /// turns up when the shim answers.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -180,14 +182,33 @@ async fn look(inner: &Arc<Inner>, record: &ContainerRecord) -> Found {
 }
 
 /// Connects to the shim of a container, when there is one. A shim that lives but does not listen yet is building its
-/// container: it is waited for.
+/// container: it is waited for. One that listens but does not answer is taken over all the same; it tells later.
 async fn connect(bundle: &BundleDir, execs: &Arc<ExecTable>) -> Option<Adopted> {
     for _ in 0..CONNECT_ATTEMPTS {
         let (sender, notices) = mpsc::unbounded_channel();
-        if let Ok(shim) = ShimClient::connect(&bundle.socket(), sender, Arc::clone(execs)).await
-            && let Ok(Reply::State(state)) = shim.call(ShimRequest::Subscribe, &[]).await
-        {
-            return Some(Adopted { shim, notices, state });
+        if let Ok(shim) = ShimClient::connect(&bundle.socket(), sender.clone(), Arc::clone(execs)).await {
+            let (asked, mut answer) = (shim.clone(), Box::pin(subscribe(shim.clone())));
+            match tokio::time::timeout(ANSWER_PATIENCE, &mut answer).await {
+                Ok(Some(state)) if state.protocol > PROTOCOL => {
+                    // It was started by a newer ferry. What both know works; what the newer one added does not.
+                    let (theirs, ours) = (state.protocol, PROTOCOL);
+                    tracing::warn!(path = %bundle.path().display(), theirs, ours, "a shim speaks a newer protocol");
+                    return Some(Adopted { shim: asked, notices, state });
+                }
+                Ok(Some(state)) => return Some(Adopted { shim: asked, notices, state }),
+                Ok(None) => {}
+                Err(_) => {
+                    if let Some(state) = guessed_state(bundle) {
+                        tracing::error!(path = %bundle.path().display(), "a shim does not answer");
+                        tokio::spawn(async move {
+                            if let Some(state) = answer.await {
+                                let _ = sender.send(ShimNotice::State(state));
+                            }
+                        });
+                        return Some(Adopted { shim: asked, notices, state });
+                    }
+                }
+            }
         }
         if !shim_lives(bundle) {
             return None;
@@ -198,14 +219,33 @@ async fn connect(bundle: &BundleDir, execs: &Arc<ExecTable>) -> Option<Adopted> 
     None
 }
 
+async fn subscribe(shim: ShimClient) -> Option<ShimState> {
+    match shim.call(ShimRequest::Subscribe, &[]).await {
+        Ok(Reply::State(state)) => Some(state),
+        _ => None,
+    }
+}
+
+/// What can be told about a container without its shim.
+fn guessed_state(bundle: &BundleDir) -> Option<ShimState> {
+    let pid = child_of(&named_in(&bundle.pid_file())?)?;
+    let modified = fs::metadata(bundle.pid_file()).and_then(|m| m.modified()).ok();
+    let since = modified.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
+    let started_at = i64::try_from(since.as_nanos()).unwrap_or(0);
+    Some(ShimState {
+        pid,
+        started_at,
+        paused: false,
+        exited: None,
+        execs: Vec::new(),
+        log_lost: 0,
+        protocol: PROTOCOL,
+    })
+}
+
 /// Whether the process that wrote the pid file is still that process.
 pub(crate) fn shim_lives(bundle: &BundleDir) -> bool {
-    let Some(shim) =
-        fs::read(bundle.pid_file()).ok().and_then(|json| serde_json::from_slice::<ShimPid>(&json).ok())
-    else {
-        return false;
-    };
-    live_since(shim.pid) == Some(shim.start_time)
+    named_in(&bundle.pid_file()).is_some()
 }
 
 /// Run directories of containers that do not run or do not exist any more. Those of containers whose record is unreadable

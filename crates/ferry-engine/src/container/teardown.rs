@@ -57,9 +57,10 @@ pub(crate) async fn release_volumes(inner: &Arc<Inner>, id: ContainerId, volumes
 /// socket and pid file away, which have the same paths every time.
 pub(crate) async fn release_run(inner: Arc<Inner>, id: ContainerId, shim: Option<ShimClient>) {
     if let Some(shim) = shim {
-        let released = tokio::time::timeout(RELEASE_PATIENCE, shim.call(ShimRequest::Release, &[])).await;
-        if released.is_err() {
-            tracing::warn!(container = %id, "the container's shim takes long to end");
+        if shim.call_within(ShimRequest::Release, &[], RELEASE_PATIENCE).await.is_none() {
+            // Later it would take away what belongs to its successor by then.
+            tracing::error!(container = %id, "the container's shim does not answer; ending it");
+            crate::shim::kill(&inner.paths.bundle(&id).pid_file());
         }
     }
     let tidy = move || {

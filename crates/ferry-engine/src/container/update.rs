@@ -28,10 +28,10 @@ impl Engine {
             RestartPolicy::parse(&policy.name, policy.maximum_retry_count)
                 .map_err(EngineError::InvalidParameter)?;
             if snapshot.record.host_config.auto_remove && policy.name != "no" {
-                return Err(EngineError::Conflict(
-                    "Restart policy cannot be updated because AutoRemove is enabled for the container"
-                        .to_owned(),
-                ));
+                return Err(EngineError::Conflict(format!(
+                    "Cannot update container {}: Restart policy cannot be updated because AutoRemove is enabled for the container",
+                    snapshot.record.id
+                )));
             }
         }
         if snapshot.state.live().is_some() {

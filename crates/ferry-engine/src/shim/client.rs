@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ferry_shim_proto::codec::{Decoder, encode};
-use ferry_shim_proto::{Event, Reply, Request, RequestFrame, Response, ShimError, ShimErrorKind};
+use ferry_shim_proto::{Event, Reply, Request, RequestFrame, Response, ShimError, ShimErrorKind, ShimState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -21,6 +22,8 @@ use crate::exec::ExecTable;
 pub(crate) enum ShimNotice {
     /// An event of the container.
     Event(Event),
+    /// How things are, from a shim that took long to say so after an engine had connected to it.
+    State(ShimState),
     /// The connection ended; nothing follows.
     Closed,
 }
@@ -78,6 +81,16 @@ impl ShimClient {
         };
         self.send(&frame, fds).await.map_err(|e| system(e.to_string()))?;
         receiver.await.unwrap_or_else(|_| Err(system("the shim has ended".to_owned())))
+    }
+
+    /// As [`Self::call`], but gives up on a shim that does not answer (it may be stopped, or wait for a disk): `None`.
+    pub async fn call_within(
+        &self,
+        request: Request,
+        fds: &[OwnedFd],
+        patience: Duration,
+    ) -> Option<Result<Reply, ShimError>> {
+        tokio::time::timeout(patience, self.call(request, fds)).await.ok()
     }
 
     async fn send(&self, frame: &[u8], fds: &[OwnedFd]) -> io::Result<()> {

@@ -4,4 +4,4 @@ mod client;
 mod pool;
 
 pub(crate) use client::{ShimClient, ShimNotice};
-pub(crate) use pool::{ShimPool, live_since};
+pub(crate) use pool::{ShimPool, child_of, kill, named_in};

@@ -117,6 +117,29 @@ pub(crate) fn live_since(pid: i32) -> Option<u64> {
     }
 }
 
+/// The process a pid file names, when it still is that process.
+pub(crate) fn named_in(pid_file: &Path) -> Option<ShimPid> {
+    let shim: ShimPid = serde_json::from_slice(&std::fs::read(pid_file).ok()?).ok()?;
+    (live_since(shim.pid) == Some(shim.start_time)).then_some(shim)
+}
+
+/// Kills the shim of a container, which works for a stopped one too. Tells whether there was one. What it leaves behind is
+/// ended by whoever sees its connection close.
+pub(crate) fn kill(pid_file: &Path) -> bool {
+    let Some(shim) = named_in(pid_file) else { return false };
+    let Some(pid) = Pid::from_raw(shim.pid) else { return false };
+    let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return false };
+    // Now that it cannot become another process: is it the one?
+    live_since(shim.pid) == Some(shim.start_time)
+        && rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL).is_ok()
+}
+
+/// The first child of a shim that builds or runs a container: its init.
+pub(crate) fn child_of(shim: &ShimPid) -> Option<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", shim.pid)).ok()?;
+    children.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// Collects the shim's exit status when it ends, so that no zombie stays while this engine lives.
 fn reap_in_background(pid: i32) -> io::Result<()> {
     let Some(pid) = Pid::from_raw(pid) else { return Ok(()) };
