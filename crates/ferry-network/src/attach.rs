@@ -47,6 +47,7 @@ impl<'a> Attaching<'a> {
 
     /// The addresses and ports come first: they are what may be refused.
     pub(crate) fn run(mut self) -> Result<Endpoint, NetworkError> {
+        self.network.ensure_device()?;
         let address = self.allocate()?;
         self.done(Step::Address)?;
         self.granted = self.reserve(address)?;

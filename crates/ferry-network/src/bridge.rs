@@ -216,6 +216,27 @@ impl BridgeNetwork {
         Ok(report)
     }
 
+    /// Puts the bridge back when somebody has deleted it, with the endpoints that were plugged into it.
+    pub(crate) fn ensure_device(&self) -> Result<(), NetworkError> {
+        let fail = |action| kernel(action, &self.config.device);
+        let mut socket = self.stack.route();
+        // One system call; the kernel tells of a deleted bridge neither here nor when a veth without one is used.
+        if rustix::net::netdevice::name_to_index(&*socket, &self.config.device) == Ok(self.device.index) {
+            return Ok(());
+        }
+        tracing::error!(bridge = self.config.device, "the bridge was deleted; making it again");
+        device::recreate(&mut socket, &self.config, &self.device)?;
+        // Those made ready were plugged into the old one.
+        while self.pool().take().is_some() {}
+        let links = route::links(&mut socket).map_err(fail("list ports of"))?;
+        let known: HashMap<u32, String> =
+            self.state().endpoints.values().map(|r| (r.host_ifindex, r.host_veth.clone())).collect();
+        for link in links.iter().filter(|l| known.get(&l.index) == Some(&l.name)) {
+            crate::sandbox::plug_in(&mut socket, &self.plug(), link.index).map_err(fail("connect a veth to"))?;
+        }
+        Ok(())
+    }
+
     /// Waits until the background work queued so far (deleting veths, dropping UDP flows) is done.
     pub fn flush(&self) {
         self.stack.worker.flush();

@@ -67,8 +67,13 @@ fn ifinfo(index: u32, flags: u32, change: u32) -> [u8; 16] {
 
 /// Creates a bridge with a fixed hardware address, down.
 pub fn create_bridge(batch: &mut Batch, name: &str, mac: [u8; 6], mtu: Option<u32>) {
+    create_bridge_at(batch, 0, name, mac, mtu);
+}
+
+/// As [`create_bridge`], with an interface index; 0 has the kernel choose.
+pub fn create_bridge_at(batch: &mut Batch, index: u32, name: &str, mac: [u8; 6], mtu: Option<u32>) {
     let mut m = batch.message(RTM_NEWLINK, CREATE | EXCL);
-    m.header(&ifinfo(0, 0, 0)).text(IFLA_IFNAME, name).attr(IFLA_ADDRESS, &mac);
+    m.header(&ifinfo(index, 0, 0)).text(IFLA_IFNAME, name).attr(IFLA_ADDRESS, &mac);
     if let Some(mtu) = mtu {
         m.u32(IFLA_MTU, mtu);
     }
