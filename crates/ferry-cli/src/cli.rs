@@ -46,7 +46,8 @@ fn dispatch(prog: &str, args: &[OsString]) -> Result<u8, Failure> {
         Failure::new(text).with_code(CLIENT_FAILED)
     };
     let overview = |config: Option<&str>| {
-        let dir = crate::config::directory(config);
+        // The defaults are shown as they are without the flag that changes them.
+        let dir = crate::config::directory(None);
         let globals = Globals { config: config.map(str::to_owned), ..Globals::default() };
         help::overview(prog, &define(), &dir.to_string_lossy(), &plugins::all(&App::new(prog, globals)))
     };
@@ -55,7 +56,7 @@ fn dispatch(prog: &str, args: &[OsString]) -> Result<u8, Failure> {
             Globals::from_arg_matches_mut(&mut m).map_err(|e| bad_flag(e.to_string()))?
         }
         Parsed::Help { .. } => {
-            out::print(overview(None))?;
+            out::print(overview(config_folder(args).as_deref()))?;
             return Ok(0);
         }
         Parsed::BadFlag(message) | Parsed::BadCount(message) => return Err(bad_flag(message)),
@@ -88,7 +89,7 @@ fn dispatch(prog: &str, args: &[OsString]) -> Result<u8, Failure> {
     }
     if first == "help" {
         let text = overview(globals.config.as_deref());
-        return show_help(&App::new(prog, globals), &words[1..], &text);
+        return show_help(&App::new(prog, globals), &words[1..], args, &text);
     }
     let app = App::new(prog, globals);
     let Some((path, spec, rest)) = find(&words) else {
@@ -110,6 +111,20 @@ fn dispatch(prog: &str, args: &[OsString]) -> Result<u8, Failure> {
         return Err(plugins::become_it(&app, &plugin, &plugins::replaced(args, &path_words, buildx)));
     }
     execute(app, spec, &path, rest)
+}
+
+/// `--config` among arguments whose parsing ended with `--help`.
+fn config_folder(args: &[OsString]) -> Option<String> {
+    let mut words = args.iter().map(|a| a.to_string_lossy());
+    while let Some(word) = words.next() {
+        if word == "--config" {
+            return words.next().map(std::borrow::Cow::into_owned);
+        }
+        if let Some(folder) = word.strip_prefix("--config=") {
+            return Some(folder.to_owned());
+        }
+    }
+    None
 }
 
 /// The command named by the first one or two words, and the remaining ones.
@@ -153,15 +168,13 @@ fn show_completion(prog: &str, words: &[OsString]) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn show_help(app: &App, words: &[OsString], overview: &str) -> Result<u8, Failure> {
+fn show_help(app: &App, words: &[OsString], args: &[OsString], overview: &str) -> Result<u8, Failure> {
     let prog = app.prog.as_str();
     if let Some(name) = words.first().and_then(|w| w.to_str())
         && find(words).is_none()
         && let Some(plugin) = plugins::find(app, name)
     {
-        let mut args = words.to_vec();
-        args.push("--help".into());
-        return Err(plugins::become_it(app, &plugin, &args));
+        return Err(plugins::become_it(app, &plugin, args));
     }
     let text = match (words.first().and_then(|w| w.to_str()), find(words)) {
         (None, _) => overview.to_owned(),

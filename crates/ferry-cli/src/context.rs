@@ -12,7 +12,7 @@ use crate::failure::Failure;
 /// ferry's own socket.
 const FERRY_SOCKET: &str = "unix:///run/ferry/ferry.sock";
 /// Docker's socket, which ferry serves too when nobody else does.
-const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
+pub const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
 
 /// An engine's address and how to secure the way to it.
 #[derive(Debug)]

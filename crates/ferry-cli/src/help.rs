@@ -23,7 +23,7 @@ fn width() -> usize {
 /// Help of one command as called under `path`.
 pub fn command(prog: &str, path: &str, spec: &Spec) -> String {
     let command = usage::prepare((spec.define)());
-    let options = options(&command, prog);
+    let options = options(&command, prog, "");
     let mut out = format!("Usage:  {}\n\n{}\n", usage_line(prog, path, spec), about(&command, prog));
     if spec.paths.len() > 1 {
         let names: Vec<_> = spec.paths.iter().map(|p| format!("{prog} {p}")).collect();
@@ -140,9 +140,14 @@ pub fn overview(prog: &str, globals: &Command, config_dir: &str, plugins: &[Plug
     groups.sort();
     let invalid =
         if invalid.is_empty() { String::new() } else { format!("Invalid Plugins:\n{}\n", listing(&invalid)) };
-    let options = options(globals, prog).replace("{config}", config_dir);
+    let options = options(globals, prog, config_dir);
+    let guides = if prog == "docker" {
+        "\nFor more help on how to use Docker, head to https://docs.docker.com/go/guides/\n"
+    } else {
+        ""
+    };
     format!(
-        "Usage:  {prog} [OPTIONS] COMMAND\n\n{}\n\nCommon Commands:\n{}\nManagement Commands:\n{}\nCommands:\n{}\n{invalid}Global Options:\n{options}\nRun '{prog} COMMAND --help' for more information on a command.\n",
+        "Usage:  {prog} [OPTIONS] COMMAND\n\n{}\n\nCommon Commands:\n{}\nManagement Commands:\n{}\nCommands:\n{}\n{invalid}Global Options:\n{options}\nRun '{prog} COMMAND --help' for more information on a command.\n{guides}",
         about(globals, prog),
         listing(&common),
         listing(&groups),
@@ -151,7 +156,7 @@ pub fn overview(prog: &str, globals: &Command, config_dir: &str, plugins: &[Plug
 }
 
 /// The option column: `  -f, --flag type   text`, wrapped.
-fn options(command: &Command, prog: &str) -> String {
+fn options(command: &Command, prog: &str, config_dir: &str) -> String {
     let mut args: Vec<&Arg> =
         command.get_arguments().filter(|a| a.get_long().is_some() && !a.is_hide_set()).collect();
     args.sort_by_key(|a| a.get_long().unwrap_or_default());
@@ -162,7 +167,7 @@ fn options(command: &Command, prog: &str) -> String {
     for (arg, head) in args.iter().zip(&heads) {
         let text =
             arg.get_long_help().or_else(|| arg.get_help()).map(ToString::to_string).unwrap_or_default();
-        let text = named(&text, prog);
+        let text = named(&text, prog).replace("{config}", config_dir);
         out.push_str(&format!("{head:indent$}{}\n", wrap(&text, indent, width)));
     }
     out

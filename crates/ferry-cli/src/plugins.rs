@@ -66,8 +66,12 @@ fn locate(app: &App, name: &str) -> Option<PathBuf> {
     folders(app).into_iter().map(|dir| dir.join(format!("docker-{name}"))).find(|path| path.is_file())
 }
 
-/// The plugin that adds the command `name`.
+/// The plugin that adds the command `name`, if it is one that works.
 pub fn find(app: &App, name: &str) -> Option<Plugin> {
+    look_at(app, name).filter(|plugin| plugin.about.is_ok())
+}
+
+fn look_at(app: &App, name: &str) -> Option<Plugin> {
     let path = locate(app, name)?;
     let about = metadata(&path);
     Some(Plugin { name: name.to_owned(), path, about })
@@ -85,7 +89,7 @@ pub fn all(app: &App) -> Vec<Plugin> {
         .collect();
     names.sort();
     names.dedup();
-    names.iter().filter_map(|name| find(app, name)).collect()
+    names.iter().filter_map(|name| look_at(app, name)).collect()
 }
 
 fn metadata(path: &Path) -> Result<Metadata, String> {
@@ -113,9 +117,6 @@ fn metadata(path: &Path) -> Result<Metadata, String> {
 /// Becomes the plugin; `args` are all arguments of the program, those before the command too. Returns
 /// only when that fails.
 pub fn become_it(app: &App, plugin: &Plugin, args: &[OsString]) -> Failure {
-    if let Err(reason) = &plugin.about {
-        return Failure::new(format!("{}: plugin {} is invalid: {reason}", app.prog, plugin.name));
-    }
     let own = std::env::args_os().next().unwrap_or_else(|| app.prog.clone().into());
     let mut command = Command::new(&plugin.path);
     command.args(args).env(ORIGINAL, own);
@@ -123,7 +124,7 @@ pub fn become_it(app: &App, plugin: &Plugin, args: &[OsString]) -> Failure {
     let silent = app.globals.host.is_empty() && std::env::var_os("DOCKER_HOST").is_none_or(|h| h.is_empty());
     if silent && crate::context::current(app) == "default" {
         let host = crate::context::default_host(&app.prog);
-        if app.globals.context.is_none() {
+        if app.globals.context.is_none() && host != crate::context::DOCKER_SOCKET {
             command.env("DOCKER_HOST", host);
         }
     }

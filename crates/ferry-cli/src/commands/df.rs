@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::app::App;
 use crate::failure::{CmdResult, Failure};
 use crate::format::listing::{Listing, Row};
+use crate::format::template::{self, Format};
 use crate::verb::{Arity, Verb};
 use crate::{out, text, time, units};
 
@@ -31,12 +32,20 @@ impl Verb for DiskUsage {
 
     async fn run(self, app: &App) -> CmdResult {
         let format = self.format.as_deref().filter(|f| !f.is_empty());
-        if self.verbose && format.is_some_and(|f| f != "table") {
-            return Err(Failure::new("--verbose cannot be combined with --format yet"));
-        }
         let usage = app.json(Request::get("/system/df")).await?;
         if self.verbose {
-            out::print(verbose(&usage))?;
+            match format {
+                None | Some("table") => out::print(verbose(&usage))?,
+                Some("json") => {
+                    out::println(template::typed_json(&detailed(&usage), "formatter.diskUsageContext"))?;
+                }
+                Some(source) => {
+                    let complain = |e| Failure::new(format!("template parsing error: {e}"));
+                    let template = Format::parse_list(source).map_err(complain)?;
+                    let data = template::typed(&detailed(&usage), "formatter.diskUsageContext");
+                    out::println(template.run(&data).map_err(complain)?)?;
+                }
+            }
             return Ok(0);
         }
         let listing = Listing {
@@ -119,6 +128,48 @@ fn summary(usage: &Value) -> Vec<Row> {
         ),
         row("Build Cache", cache.len(), cache.iter().filter(|c| c["InUse"] == true).count(), cached, idle),
     ]
+}
+
+/// Everything there is, as `--verbose` hands it to templates.
+fn detailed(usage: &Value) -> Value {
+    let all = |key: &str, rows: &dyn Fn(&Value) -> Vec<Row>| -> Value {
+        list(usage, key).into_iter().flat_map(rows).map(|row| row.json()).collect()
+    };
+    let shared = |image: &Value| {
+        let known = |key: &str| image[key].as_i64().filter(|n| *n >= 0).unwrap_or(0);
+        let (whole, shared) = (known("Size"), known("SharedSize"));
+        let rows = super::image_list::rows(image).into_iter();
+        rows.map(|row| {
+            row.with("SharedSize", size(shared))
+                .with("UniqueSize", size(whole - shared))
+                .with("Containers", known("Containers").to_string())
+        })
+        .collect()
+    };
+    let cache = |c: &Value| {
+        let text_of = |key: &str| c[key].as_str().unwrap_or_default().to_owned();
+        let since = |key: &str| time::parse(&text_of(key)).map(time::ago).unwrap_or_default();
+        vec![Row::new([
+            ("ID", text::short_id(&text_of("ID")).to_owned()),
+            ("Parent", text_of("Parent")),
+            ("CacheType", text_of("Type")),
+            ("Description", text_of("Description")),
+            ("InUse", c["InUse"].as_bool().unwrap_or(false).to_string()),
+            ("Shared", c["Shared"].as_bool().unwrap_or(false).to_string()),
+            ("Size", size(c["Size"].as_i64().unwrap_or(0))),
+            ("CreatedAt", text_of("CreatedAt")),
+            ("CreatedSince", since("CreatedAt")),
+            ("LastUsedAt", text_of("LastUsedAt")),
+            ("LastUsedSince", since("LastUsedAt")),
+            ("UsageCount", c["UsageCount"].as_i64().unwrap_or(0).to_string()),
+        ])]
+    };
+    serde_json::json!({
+        "Images": all("Images", &shared),
+        "Containers": all("Containers", &|c| vec![super::ps::row(c, false)]),
+        "Volumes": all("Volumes", &|v| vec![super::volumes::row(v)]),
+        "BuildCache": all("BuildCache", &cache),
+    })
 }
 
 fn verbose(usage: &Value) -> String {

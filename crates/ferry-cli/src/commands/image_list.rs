@@ -129,6 +129,11 @@ fn names(image: &Value, digests: bool) -> Vec<Name> {
     all
 }
 
+/// The rows of an image: one per name.
+pub fn rows(image: &Value) -> Vec<Row> {
+    names(image, true).iter().map(|name| row(image, name, false)).collect()
+}
+
 #[expect(clippy::cast_precision_loss, reason = "sizes for people")]
 fn row(image: &Value, (repository, tag, digest): &Name, no_trunc: bool) -> Row {
     let id = image["Id"].as_str().unwrap_or_default();

@@ -36,7 +36,7 @@ impl Verb for Info {
             "Os": std::env::consts::OS,
             "Arch": super::version::architecture(),
             "Context": context::current(app),
-            "Plugins": [],
+            "Plugins": plugins(app),
             "Warnings": null,
         });
         let answer = app.json(Request::get("/info")).await;
@@ -69,14 +69,39 @@ impl Verb for Info {
     }
 }
 
+/// The plugins of the client.
+fn plugins(app: &App) -> Value {
+    let all = crate::plugins::all(app).into_iter().filter_map(|plugin| {
+        let about = plugin.about.ok()?;
+        Some(json!({
+            "SchemaVersion": about.schema_version, "Vendor": about.vendor, "Version": about.version,
+            "ShortDescription": about.short_description, "Name": plugin.name, "Path": plugin.path,
+        }))
+    });
+    all.collect()
+}
+
 fn client_text(client: &Value) -> String {
     let field = |key: &str| client[key].as_str().unwrap_or_default();
-    format!(
+    let mut plugins = String::new();
+    for plugin in client["Plugins"].as_array().into_iter().flatten() {
+        let text = |key: &str| plugin[key].as_str().unwrap_or_default();
+        if plugins.is_empty() {
+            plugins.push_str(" Plugins:\n");
+        }
+        plugins.push_str(&format!("  {}: {} ({})\n", text("Name"), text("ShortDescription"), text("Vendor")));
+        if !text("Version").is_empty() {
+            plugins.push_str(&format!("    Version:  {}\n", text("Version")));
+        }
+        plugins.push_str(&format!("    Path:     {}\n", text("Path")));
+    }
+    let head = format!(
         "Client:\n Version:    {}\n Context:    {}\n Debug Mode: {}\n",
         field("Version"),
         field("Context"),
         client["Debug"].as_bool().unwrap_or(false)
-    )
+    );
+    head + &plugins
 }
 
 /// Text under construction: one labelled line per fact the engine gives.

@@ -16,10 +16,9 @@ use crate::out::Stream;
 use crate::session::terminal;
 use crate::verb::{Arity, Verb};
 
-/// Authenticate to a registry.
-/// Defaults to Docker Hub if no server is specified.
+/// Authenticate to a registry
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(long_about = "Authenticate to a registry.\nDefaults to Docker Hub if no server is specified.")]
 pub struct Login {
     /// Password or Personal Access Token (PAT)
     #[arg(long, short = 'p', value_name = "string")]
@@ -34,10 +33,11 @@ pub struct Login {
     args: Vec<String>,
 }
 
-/// Log out from a registry.
-/// If no server is specified, the default is defined by the daemon.
+/// Log out from a registry
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    long_about = "Log out from a registry.\nIf no server is specified, the default is defined by the daemon."
+)]
 pub struct Logout {
     #[arg(hide = true)]
     args: Vec<String>,

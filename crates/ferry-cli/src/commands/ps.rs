@@ -96,7 +96,8 @@ impl Verb for Ps {
     }
 }
 
-fn row(c: &Value, no_trunc: bool) -> Row {
+/// An object as a row.
+pub fn row(c: &Value, no_trunc: bool) -> Row {
     let text_of = |key: &str| c[key].as_str().unwrap_or_default().to_owned();
     let created = jiff::Timestamp::from_second(c["Created"].as_i64().unwrap_or(0)).unwrap_or_default();
     let id = text_of("Id");

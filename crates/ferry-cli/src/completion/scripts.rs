@@ -20,9 +20,12 @@ pub fn script(shell: &str, prog: &str, described: bool) -> Option<String> {
 const BASH: &str = r#"# completion of @PROG@ for bash
 _@PROG@_complete() {
     local IFS=$'\n' line reply directive current=${COMP_WORDS[COMP_CWORD]}
-    local words=("${COMP_WORDS[@]:1:COMP_CWORD-1}")
+    local words=() word
     COMPREPLY=()
     # bash takes `=` for a word of its own.
+    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+        [[ $word == = ]] || words+=("$word")
+    done
     [[ $current == = ]] && current=
     reply=$("${COMP_WORDS[0]}" @ASK@ "${words[@]}" "$current" 2>/dev/null) || return
     directive=0

@@ -46,6 +46,11 @@ impl Row {
         self.with(name, value)
     }
 
+    /// All fields as JSON.
+    pub fn json(&self) -> Json {
+        self.fields.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect()
+    }
+
     /// The field as shown.
     pub fn get(&self, name: &str) -> &str {
         self.fields.get(name).and_then(Json::as_str).unwrap_or_default()
