@@ -146,6 +146,7 @@ fn row(image: &Value, (repository, tag, digest): &Name, no_trunc: bool) -> Row {
         Some(n) if n >= 0 => units::human_size_digits(n as f64, 3),
         _ => "N/A".to_owned(),
     };
+    let exact = |key: &str| image[key].as_i64().map_or_else(String::new, |n| units::human_size(n as f64));
     Row::new([
         ("ID", if no_trunc { id.to_owned() } else { text::short_id(id).to_owned() }),
         ("Repository", repository.clone()),
@@ -157,7 +158,7 @@ fn row(image: &Value, (repository, tag, digest): &Name, no_trunc: bool) -> Row {
         ("Containers", count("Containers")),
         ("SharedSize", size("SharedSize")),
         ("UniqueSize", "N/A".to_owned()),
-        ("VirtualSize", size("Size")),
+        ("VirtualSize", exact("Size")),
     ])
     .with_labels(&image["Labels"])
 }

@@ -6,7 +6,7 @@ use std::io::Read;
 use clap::Args;
 use ferry_client::{Request, RequestBody, Sender};
 
-use super::inspect::platform;
+use super::inspect::{check_platform, platform};
 use crate::app::App;
 use crate::failure::{CmdResult, Failure};
 use crate::format::progress::Progress;
@@ -37,6 +37,9 @@ impl Verb for Load {
     const ARITY: Arity = Arity::None;
 
     async fn run(self, app: &App) -> CmdResult {
+        if let Some(platform) = self.platform.as_deref().filter(|p| !p.is_empty()) {
+            check_platform(platform).map_err(|e| Failure::new(format!("invalid platform: {e}")))?;
+        }
         let input = self.input.as_deref().filter(|i| !i.is_empty());
         if input.is_none() && terminal::stdin_is_terminal() {
             return Err(Failure::new("requested load from stdin, but stdin is empty"));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::failure::{CmdResult, Failure};
 use crate::format::listing::{Listing, Row};
-use crate::opts::{env, filter, mount, values};
+use crate::opts::{env, filter, values};
 use crate::verb::{Arity, Verb};
 use crate::{out, units};
 
@@ -133,7 +133,8 @@ impl Verb for Create {
         let body = json!({
             "Name": name,
             "Driver": self.driver.as_deref().unwrap_or("local"),
-            "DriverOpts": mount::pairs(&self.opt, "invalid option {}: must be key=value")?,
+            // What an option without a value means, the driver knows.
+            "DriverOpts": env::labels(&[], &self.opt)?,
             "Labels": env::labels(&[], &self.label)?,
         });
         let volume = app.json(Request::post("/volumes/create").json(&body)?).await?;

@@ -226,7 +226,9 @@ fn resources(flags: &ContainerFlags, host: &mut Object) -> Result<(), String> {
     host.set("DeviceCgroupRules", flags.device_cgroup_rule.clone());
     host.set("OomKillDisable", flags.oom_kill_disable);
     host.set_opt("PidsLimit", flags.pids_limit);
-    host.set("Ulimits", flags.ulimit.clone());
+    let mut ulimits = flags.ulimit.clone();
+    ulimits.sort_by(|a, b| a["Name"].as_str().cmp(&b["Name"].as_str()));
+    host.set("Ulimits", ulimits);
     Ok(())
 }
 
@@ -329,14 +331,10 @@ fn endpoints(flags: &ContainerFlags) -> Result<Map<String, Value>, String> {
     if networks.is_empty() {
         networks.push(Attachment { name: "default".to_owned(), ..Attachment::default() });
     }
-    if networks.len() > 1 {
-        let special = networks.iter().find(|n| !is_user_defined(&n.name) && n.name != "bridge");
-        if special.is_some() {
-            return Err(
-                "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
-                    .to_owned(),
-            );
-        }
+    let own = networks.iter().filter(|n| is_user_defined(&n.name)).count();
+    if own > 0 && own < networks.len() {
+        let text = "conflicting options: cannot attach both user-defined and non-user-defined network-modes";
+        return Err(text.to_owned());
     }
     let mut all = Map::new();
     for (i, attachment) in networks.iter_mut().enumerate() {
@@ -371,6 +369,9 @@ fn from_flags(flags: &ContainerFlags, to: &mut Attachment) -> Result<(), String>
     }
     if flags.mac_address.is_some() && to.mac.is_some() {
         return conflict("mac-address", "MAC address");
+    }
+    if !flags.network_alias.is_empty() && !is_user_defined(&to.name) {
+        return Err("network-scoped aliases are only supported for user-defined networks".to_owned());
     }
     to.aliases.extend(flags.network_alias.iter().cloned());
     to.link_local.extend(flags.link_local_ip.iter().cloned());

@@ -147,6 +147,11 @@ pub fn parse(text: &str) -> Result<Value, String> {
         if owner != kind {
             return Err(format!("cannot mix '{owner}-*' options with mount type '{kind}'"));
         }
+        let mut values = values;
+        if owner == "volume" {
+            // Docker's client always sends it.
+            values.entry("DriverConfig").or_insert_with(|| json!({}));
+        }
         mount.insert(name.to_owned(), Value::Object(values));
     }
     if kind == "bind"

@@ -95,7 +95,7 @@ pub struct ContainerFlags {
     #[arg(long, alias = "dns-opt", value_name = "list")]
     pub dns_option: Vec<String>,
     /// Set custom DNS search domains
-    #[arg(long, value_name = "list")]
+    #[arg(long, value_name = "list", value_parser = values::dns_search)]
     pub dns_search: Vec<String>,
     /// Container NIS domain name
     #[arg(long, value_name = "string")]
@@ -168,7 +168,7 @@ pub struct ContainerFlags {
     #[arg(long, value_name = "list")]
     pub label_file: Vec<String>,
     /// Add link to another container
-    #[arg(long, value_name = "list")]
+    #[arg(long, value_name = "list", value_parser = values::link)]
     pub link: Vec<String>,
     /// Container IPv4/IPv6 link-local addresses
     #[arg(long, value_name = "list", value_parser = values::ip)]

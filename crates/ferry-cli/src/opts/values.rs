@@ -34,6 +34,35 @@ pub fn cpus(text: &str) -> Result<i64, String> {
     Ok(nanos.round() as i64)
 }
 
+/// `--dns-search`: a domain, or a dot for none.
+///
+/// # Errors
+/// Docker's text for what is no domain.
+pub fn dns_search(text: &str) -> Result<String, String> {
+    let bare = text.trim_matches(' ');
+    let label = |l: &str| {
+        let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        !l.is_empty() && l.bytes().all(inner) && !l.starts_with('-') && !l.ends_with('-')
+    };
+    let domain = bare.strip_suffix('.').unwrap_or(bare);
+    let good = bare == "." || bare.bytes().any(|b| b.is_ascii_alphabetic()) && domain.split('.').all(label);
+    if good { Ok(text.to_owned()) } else { Err(format!("{text} is not a valid domain")) }
+}
+
+/// `--link name[:alias]`.
+///
+/// # Errors
+/// Docker's text for a malformed link.
+pub fn link(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("empty string specified for links".to_owned());
+    }
+    if text.split(':').count() > 2 {
+        return Err(format!("bad format for links: {text}"));
+    }
+    Ok(text.to_owned())
+}
+
 /// `--ulimit name=soft[:hard]` as the API's object.
 ///
 /// # Errors
@@ -249,6 +278,18 @@ pub fn detach_keys(text: &str) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn domains_and_links() {
+        for good in [".", "a", "a.b-c.d", "example.com."] {
+            assert!(dns_search(good).is_ok(), "{good}");
+        }
+        for bad in ["", "1.2", "a b", "-a", "a..b"] {
+            assert!(dns_search(bad).is_err(), "{bad}");
+        }
+        assert!(link("a:b").is_ok() && link("a").is_ok());
+        assert_eq!(link("a:b:c").unwrap_err(), "bad format for links: a:b:c");
+    }
 
     #[test]
     fn cpu_counts() {
