@@ -44,6 +44,8 @@ impl Masks {
                 rule(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b", "<MAC>", true)?,
                 rule(r#"(:|"HostPort": ?")(?:3[2-9]|4\d|5\d|60)\d{3}\b"#, "$1<PORT>", true)?,
                 rule(r#"("Pid": ?)[1-9]\d*"#, "$1<PID>", true)?,
+                rule(r#"("time(?:Nano)?": ?)\d+"#, "$1<TIME>", true)?,
+                rule(r"\b0xc[0-9a-f]{9,}\b", "<POINTER>", true)?,
             ],
             sizes: Regex::new(r"\b\d+(?:\.\d+)?(?:[kMGT]i?)?B\b")?,
             numbers: Regex::new(r"\d+(?:\.\d+)?")?,

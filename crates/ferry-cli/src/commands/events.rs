@@ -43,10 +43,13 @@ impl Verb for Events {
         let format = self.format.as_deref().filter(|f| !f.is_empty());
         let template = match format {
             None | Some("json") => None,
-            Some(source) => Some(
-                Format::parse_list(source)
-                    .map_err(|e| Failure::new(format!("Error parsing format: {e}")).with_code(64))?,
-            ),
+            Some(source) => {
+                let complain = |e| Failure::new(format!("Error parsing format: {e}")).with_code(64);
+                let template = Format::parse_list(source).map_err(complain)?;
+                // A mistake in it shows at once and not with the first event.
+                template.run(&template::pointer_to_nothing("events.Message")).map_err(complain)?;
+                Some(template)
+            }
         };
         let request = Request::get("/events")
             .query_opt("since", &instant(&self.since)?)

@@ -20,6 +20,12 @@ pub struct Start {
     /// Attach STDOUT/STDERR and forward signals
     #[arg(long, short = 'a')]
     attach: bool,
+    /// Restore from this checkpoint
+    #[arg(long, value_name = "string", hide = true)]
+    checkpoint: Option<String>,
+    /// Use a custom checkpoint storage directory
+    #[arg(long, value_name = "string", hide = true)]
+    checkpoint_dir: Option<String>,
     /// Override the key sequence for detaching a container
     #[arg(long, value_name = "string")]
     detach_keys: Option<String>,
@@ -36,6 +42,12 @@ impl Verb for Start {
     const ARITY: Arity = Arity::AtLeast(1);
 
     async fn run(self, app: &App) -> CmdResult {
+        for (flag, given) in [("checkpoint", &self.checkpoint), ("checkpoint-dir", &self.checkpoint_dir)] {
+            if given.is_some() {
+                let text = "is only supported on a Docker daemon with experimental features enabled";
+                return Err(Failure::new(format!("\"--{flag}\" {text}")));
+            }
+        }
         if self.attach || self.interactive {
             if self.args.len() > 1 {
                 return Err(Failure::new("you cannot start and attach multiple containers at once"));

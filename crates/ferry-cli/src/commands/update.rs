@@ -40,6 +40,9 @@ pub struct Update {
     /// MEMs in which to allow execution (0-3, 0,1)
     #[arg(long, value_name = "string")]
     cpuset_mems: Option<String>,
+    /// Kernel memory limit (deprecated)
+    #[arg(long, value_name = "bytes", value_parser = units::ram_in_bytes, hide = true)]
+    kernel_memory: Option<i64>,
     /// Memory limit
     #[arg(long, short = 'm', value_name = "bytes", value_parser = units::ram_in_bytes)]
     memory: Option<i64>,
@@ -95,6 +98,7 @@ impl Update {
             ("CpuRealtimeRuntime", self.cpu_rt_runtime),
             ("CpuShares", self.cpu_shares),
             ("NanoCpus", self.cpus),
+            ("KernelMemory", self.kernel_memory),
             ("Memory", self.memory),
             ("MemoryReservation", self.memory_reservation),
             ("MemorySwap", self.memory_swap),

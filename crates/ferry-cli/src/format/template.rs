@@ -75,6 +75,15 @@ pub fn typed(object: &Json, of: &str) -> Value {
     schema::of(of).map_or_else(|| Value::guessed(object), |of| Value::typed(object, &of))
 }
 
+/// A pointer to an object of a type with nothing in it, to try templates with.
+pub fn pointer_to_nothing(of: &str) -> Value {
+    let of = schema::of(of);
+    of.map_or(Value::Missing, |of| {
+        let zero = Value::zero(&of);
+        Value::Pointer(std::rc::Rc::new(of), Some(std::rc::Rc::new(zero)))
+    })
+}
+
 /// An answer as JSON, by its type: fields in order, those that are left out when empty left out.
 pub fn typed_json(object: &Json, of: &str) -> String {
     super::go::value::to_json(&typed(object, of))
