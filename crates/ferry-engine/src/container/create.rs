@@ -251,6 +251,10 @@ fn merge_image_config(config: &mut ContainerConfig, image: &Image) {
     for volume in base.volumes.keys() {
         config.volumes.get_mut().entry(volume.clone()).or_insert(Empty {});
     }
+    if config.volumes.is_empty() {
+        // None are `null` on the wire, however the client wrote it.
+        config.volumes = ferry_api::Map::default();
+    }
     if config.on_build.is_empty() && !base.on_build.is_empty() {
         config.on_build = base.on_build.clone().into();
     }

@@ -75,6 +75,20 @@ fn host_config(inner: &Inner, record: &ContainerRecord) -> HostConfig {
     if !record.links.is_empty() {
         host_config.links = links::shown(inner, record).into();
     }
+    // What is in force is shown, not only what was asked for.
+    if !host_config.privileged {
+        let shown = |list: &List<String>, own: &[&str]| {
+            let own: Vec<String> = own.iter().map(|p| (*p).to_owned()).collect();
+            if list.is_null() { own.into() } else { list.clone() }
+        };
+        host_config.masked_paths = shown(&host_config.masked_paths, &crate::spec::MASKED_PATHS);
+        host_config.readonly_paths = shown(&host_config.readonly_paths, &crate::spec::READONLY_PATHS);
+    }
+    let unconfined =
+        host_config.privileged || host_config.pid_mode == "host" || host_config.ipc_mode == "host";
+    if unconfined && host_config.security_opt.is_empty() {
+        host_config.security_opt = vec!["label=disable".to_owned()].into();
+    }
     host_config
 }
 
@@ -118,11 +132,14 @@ fn endpoint_settings(
     record: &ContainerRecord,
     name: &str,
     endpoint: Option<&EndpointRecord>,
+    never_ran: bool,
 ) -> EndpointSettings {
     let asked = record.networking.endpoints_config.get(name).and_then(Option::as_ref);
     let mut settings = EndpointSettings {
         aliases: asked.map(|a| a.aliases.clone()).unwrap_or_default(),
-        network_id: network_id(&inner.engine_id, name),
+        // Before its first start a container is in no network yet.
+        network_id: if never_ran { String::new() } else { network_id(&inner.engine_id, name) },
+        mac_address: asked.map(|a| a.mac_address.clone()).unwrap_or_default(),
         ..EndpointSettings::default()
     };
     if let Some(endpoint) = endpoint {
@@ -155,7 +172,8 @@ fn network_settings(inner: &Inner, snapshot: &Snapshot) -> NetworkSettings {
     let endpoint = record.endpoint.as_ref().filter(|_| live.is_some());
     let mut networks = BTreeMap::new();
     if let Some(name) = network_name(record) {
-        networks.insert(name.to_owned(), endpoint_settings(inner, record, name, endpoint));
+        let never_ran = matches!(snapshot.state, State::Created { .. });
+        networks.insert(name.to_owned(), endpoint_settings(inner, record, name, endpoint, never_ran));
     }
     NetworkSettings {
         sandbox_id: endpoint.map(|e| e.endpoint.to_string()).unwrap_or_default(),
@@ -173,7 +191,8 @@ pub(crate) fn summary(inner: &Inner, snapshot: &Snapshot, now: i64) -> Container
     let endpoint = record.endpoint.as_ref().filter(|_| snapshot.state.live().is_some());
     let mut networks = BTreeMap::new();
     if let Some(name) = network_name(record) {
-        networks.insert(name.to_owned(), endpoint_settings(inner, record, name, endpoint));
+        let never_ran = matches!(snapshot.state, State::Created { .. });
+        networks.insert(name.to_owned(), endpoint_settings(inner, record, name, endpoint, never_ran));
     }
     ContainerSummary {
         id: record.id.to_string(),
