@@ -231,16 +231,12 @@ impl Engine {
         let engine = self.clone();
         let mut reader = SyncIoBridge::new(body);
         Ok(stream::from_producer(move |send| {
-            match engine.inner.images.import_rootfs(&mut reader, options) {
-                Ok(id) => {
-                    if let Some(reference) = reference {
-                        engine.inner.image_event(EventKind::Tag, &id, &reference.familiar());
-                    }
-                    engine.inner.image_event(EventKind::Import, &id, id.as_str());
-                    send(JsonMessage::status("", id.to_string()));
-                }
-                Err(error) => send(JsonMessage::error(error.to_string())),
+            let id = engine.inner.images.import_rootfs(&mut reader, options)?;
+            if let Some(reference) = reference {
+                engine.inner.image_event(EventKind::Tag, &id, &reference.familiar());
             }
+            engine.inner.image_event(EventKind::Import, &id, id.as_str());
+            send(JsonMessage::status("", id.to_string()));
             Ok(())
         }))
     }

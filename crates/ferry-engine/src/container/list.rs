@@ -199,9 +199,9 @@ impl<'a> Selection<'a> {
         Ok(Self { filters, exited, before: created("before")?, since: created("since")?, ancestors })
     }
 
-    /// A filter by state looks at stopped containers too.
+    /// A filter by state looks at stopped containers too; one by exit code does not, as with Docker.
     fn implies_all(&self) -> bool {
-        ["status", "exited", "before", "since"].iter().any(|k| self.filters.has(k))
+        self.filters.has("status")
     }
 
     fn matches(&self, engine: &Engine, snapshot: &Snapshot) -> bool {

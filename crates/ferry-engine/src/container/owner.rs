@@ -558,8 +558,9 @@ impl Owner {
             (State::Paused(_), true) => {
                 return Err(EngineError::Conflict(format!("Container {id} is already paused")));
             }
-            (State::Running(_), false) => {
-                return Err(EngineError::Conflict(format!("Container {id} is not paused")));
+            // Not a conflict to Docker, which answers 500.
+            (_, false) => {
+                return Err(EngineError::System(format!("Container {id} is not paused")));
             }
             (State::Restarting(_), true) => {
                 return Err(EngineError::Conflict(format!(

@@ -68,7 +68,7 @@ pub(crate) fn validate(r: &Resources, cpus: usize) -> Result<(), String> {
         return Err("Range of blkio weight is from 10 to 1000".to_owned());
     }
     if r.cpu_shares < 0 {
-        return Err("shares must not be negative".to_owned());
+        return Err(format!("invalid CPU shares ({}): value must be a positive integer", r.cpu_shares));
     }
     validate_list("CPUs", "cpus", &r.cpuset_cpus, ONLINE_CPUS)?;
     validate_list("memory nodes", "mems", &r.cpuset_mems, ONLINE_NODES)

@@ -70,8 +70,8 @@ pub enum TarError {
 impl Classify for TarError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Read(e) if e.kind() != io::ErrorKind::UnexpectedEof => ErrorKind::System,
-            Self::Record(_) => ErrorKind::System,
+            // An archive that ends early may be the fault of either side; Docker answers as for its own.
+            Self::Read(_) | Self::Record(_) | Self::Truncated(_) => ErrorKind::System,
             _ => ErrorKind::InvalidParameter,
         }
     }
