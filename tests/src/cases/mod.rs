@@ -3,6 +3,7 @@
 mod api;
 mod attach;
 mod cli;
+mod configuration;
 mod copy;
 mod crash;
 mod damage;
@@ -16,6 +17,7 @@ mod isolation;
 mod lifecycle;
 mod links;
 mod load;
+mod logs;
 mod oci;
 mod ports;
 mod pull;
@@ -78,6 +80,7 @@ pub fn all() -> Vec<Case> {
         isolation::cases(),
         attach::cases(),
         lifecycle::cases(),
+        logs::cases(),
         exec::cases(),
         images::cases(),
         copy::cases(),
@@ -93,6 +96,7 @@ pub fn all() -> Vec<Case> {
         health::cases(),
         init::cases(),
         host::cases(),
+        configuration::cases(),
         oci::cases(),
         volumes::cases(),
         walkthrough::cases(),

@@ -107,12 +107,17 @@ impl Values {
                 return Err(wrong("map"));
             }
         };
-        if directive.kind == Kind::Text {
-            check(directive, value.as_str().unwrap_or_default())?;
-        }
-        for item in value.as_array().into_iter().flatten().filter_map(Value::as_str) {
-            check(directive, item)?;
-        }
+        let value = match value {
+            Value::String(text) if directive.kind == Kind::Text => check(directive, &text)?.into(),
+            Value::Array(items) => {
+                let checked = |item: Value| match item {
+                    Value::String(text) => check(directive, &text).map(Value::from),
+                    other => Ok(other),
+                };
+                items.into_iter().map(checked).collect::<Result<Vec<_>, String>>()?.into()
+            }
+            other => other,
+        };
         self.values.insert(directive.name(), value);
         Ok(())
     }
