@@ -232,7 +232,8 @@ impl BridgeNetwork {
         let known: HashMap<u32, String> =
             self.state().endpoints.values().map(|r| (r.host_ifindex, r.host_veth.clone())).collect();
         for link in links.iter().filter(|l| known.get(&l.index) == Some(&l.name)) {
-            crate::sandbox::plug_in(&mut socket, &self.plug(), link.index).map_err(fail("connect a veth to"))?;
+            crate::sandbox::plug_in(&mut socket, &self.plug(), link.index)
+                .map_err(fail("connect a veth to"))?;
         }
         Ok(())
     }

@@ -139,7 +139,11 @@ fn create(socket: &mut Socket, config: &BridgeConfig) -> Result<Device, NetworkE
 }
 
 /// Makes a bridge again that somebody deleted, under the index it had: everything that refers to it stays true.
-pub(crate) fn recreate(socket: &mut Socket, config: &BridgeConfig, device: &Device) -> Result<(), NetworkError> {
+pub(crate) fn recreate(
+    socket: &mut Socket,
+    config: &BridgeConfig,
+    device: &Device,
+) -> Result<(), NetworkError> {
     let mut batch = Batch::new();
     route::create_bridge_at(&mut batch, device.index, &config.device, random_mac(), config.mtu);
     socket.execute(batch).map_err(failed("create again the deleted bridge", config))?;

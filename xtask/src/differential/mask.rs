@@ -51,7 +51,7 @@ impl Masks {
             numbers: Regex::new(r"\d+(?:\.\d+)?")?,
             made_up: Regex::new(r"\b[a-z]+_[a-z]+\d?\b")?,
             padding: Regex::new(r" {3,}")?,
-            word: Regex::new(r"\b(?:[Ff]erry|FERRY)\b")?,
+            word: Regex::new(r"(\b|_)([Ff]erry|FERRY)\b")?,
         })
     }
 
@@ -67,10 +67,13 @@ impl Masks {
             }
         }
         if own_name {
-            let renamed = self.word.replace_all(&text, |found: &Captures<'_>| match &found[0] {
-                "Ferry" => "Docker",
-                "FERRY" => "DOCKER",
-                _ => "docker",
+            let renamed = self.word.replace_all(&text, |found: &Captures<'_>| {
+                let name = match &found[2] {
+                    "Ferry" => "Docker",
+                    "FERRY" => "DOCKER",
+                    _ => "docker",
+                };
+                format!("{}{name}", &found[1])
             });
             text = renamed.into_owned();
         }

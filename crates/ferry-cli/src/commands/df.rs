@@ -37,13 +37,13 @@ impl Verb for DiskUsage {
             match format {
                 None | Some("table") => out::print(verbose(&usage))?,
                 Some("json") => {
-                    out::println(template::typed_json(&detailed(&usage), "formatter.diskUsageContext"))?;
+                    out::print(template::typed_json(&detailed(&usage), "formatter.diskUsageContext"))?;
                 }
                 Some(source) => {
                     let complain = |e| Failure::new(format!("template parsing error: {e}"));
                     let template = Format::parse_list(source).map_err(complain)?;
                     let data = template::typed(&detailed(&usage), "formatter.diskUsageContext");
-                    out::println(template.run(&data).map_err(complain)?)?;
+                    out::print(template.run(&data).map_err(complain)?)?;
                 }
             }
             return Ok(0);
@@ -140,7 +140,11 @@ fn detailed(usage: &Value) -> Value {
         let (whole, shared) = (known("Size"), known("SharedSize"));
         let rows = super::image_list::rows(image).into_iter();
         rows.map(|row| {
-            row.with("SharedSize", size(shared))
+            let digest =
+                if row.get("Digest") == "<none>" { String::new() } else { row.get("Digest").to_owned() };
+            row.with("ID", image["Id"].clone())
+                .with("Digest", digest)
+                .with("SharedSize", size(shared))
                 .with("UniqueSize", size(whole - shared))
                 .with("Containers", known("Containers").to_string())
         })
@@ -166,7 +170,7 @@ fn detailed(usage: &Value) -> Value {
     };
     serde_json::json!({
         "Images": all("Images", &shared),
-        "Containers": all("Containers", &|c| vec![super::ps::row(c, false)]),
+        "Containers": all("Containers", &|c| vec![super::ps::row(c, true)]),
         "Volumes": all("Volumes", &|v| vec![super::volumes::row(v)]),
         "BuildCache": all("BuildCache", &cache),
     })

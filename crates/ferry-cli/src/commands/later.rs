@@ -23,7 +23,7 @@ macro_rules! later {
             const ARITY: Arity = Arity::AtLeast(0);
 
             async fn run(self, app: &App) -> CmdResult {
-                refuse(app, $paths[$paths.len() - 1], &self.args, $asked, $what).await
+                refuse(app, $paths[0], &self.args, $asked, $what).await
             }
         }
     };
@@ -40,7 +40,7 @@ async fn refuse(app: &App, name: &str, args: &[String], asked: &str, what: &str)
 
 later!(
     /// Build an image from a Dockerfile
-    Build, &["image build", "builder build", "build"], "", "building images is"
+    Build, &["image build", "build", "builder build"], "", "building images is"
 );
 later!(
     /// Manage checkpoints

@@ -214,12 +214,7 @@ impl Verb for BuildCache {
         let answer = app.json(request).await?;
         let done = report(&answer, "CachesDeleted", "Deleted build cache objects:");
         show(&done)?;
-        out::println(format!("Total:\t{}", {
-            #[expect(clippy::cast_precision_loss, reason = "sizes for people")]
-            let size = units::human_size(done.reclaimed as f64);
-            size
-        }))?;
-        Ok(0)
+        show_total(done.reclaimed)
     }
 }
 
