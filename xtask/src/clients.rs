@@ -239,7 +239,7 @@ fn python(dir: &Path, at: &Surroundings) -> Result<Vec<Command>> {
     let place = place(dir, at)?;
     let environment = place.join("venv");
     let requirements = dir.join("requirements.txt");
-    once(&place, &[requirements.clone()], || {
+    once(&place, std::slice::from_ref(&requirements), || {
         sh::capture(sh::cmd("python3", ["-m", "venv", "--clear"]).arg(&environment))?;
         let pip = environment.join("bin/pip");
         sh::capture(sh::cmd(pip, ["install", "--quiet", "--no-deps", "-r"]).arg(&requirements)).map(drop)
