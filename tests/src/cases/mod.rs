@@ -7,6 +7,7 @@ mod configuration;
 mod copy;
 mod crash;
 mod damage;
+mod description;
 mod exec;
 mod health;
 mod host;
@@ -91,6 +92,7 @@ pub fn all() -> Vec<Case> {
         input::cases(),
         api::cases(),
         damage::cases(),
+        description::cases(),
         cli::cases(),
         crash::cases(),
         health::cases(),

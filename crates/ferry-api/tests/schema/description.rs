@@ -1,4 +1,6 @@
-//! The part of OpenAPI 2 that the API description uses for its definitions.
+//! The part of OpenAPI 2 that the API descriptions use for definitions and answers.
+//!
+//! The integration suite includes this file too, to check what an engine answers.
 
 use saphyr::{LoadableYamlNode as _, Yaml};
 use serde_json::{Map, Value, json};
@@ -6,11 +8,23 @@ use serde_json::{Map, Value, json};
 /// The definitions of the API description.
 pub struct Description {
     definitions: Yaml<'static>,
+    #[allow(dead_code, reason = "the tests of the types look at definitions only")]
+    paths: Yaml<'static>,
 }
 
 impl Description {
+    /// That of the newest version.
     pub fn load() -> Self {
-        let text = include_str!("../data/docker-engine-v1.55.yaml");
+        Self::parse(include_str!("../data/docker-engine-v1.55.yaml"))
+    }
+
+    /// That of API 1.51, Docker 28's.
+    #[allow(dead_code, reason = "the tests of the types look at the newest version only")]
+    pub fn load_1_51() -> Self {
+        Self::parse(include_str!("../data/docker-engine-v1.51.yaml"))
+    }
+
+    fn parse(text: &str) -> Self {
         // The examples close their braces at the indentation of their key, which YAML forbids.
         let indented = |line: &str| match line.trim() {
             "}" | "]" => format!("    {line}\n"),
@@ -18,7 +32,8 @@ impl Description {
         };
         let text: String = text.lines().map(indented).collect();
         let mut documents = Yaml::load_from_str(text.leak()).unwrap();
-        Self { definitions: documents.remove(0)["definitions"].clone() }
+        let document = documents.remove(0);
+        Self { definitions: document["definitions"].clone(), paths: document["paths"].clone() }
     }
 
     /// A schema with its references resolved.
@@ -98,6 +113,27 @@ impl Description {
     pub fn mismatches(&self, definition: &str, value: &Value) -> Vec<String> {
         let mut found = Vec::new();
         self.compare(&self.definitions[definition], value, definition, &mut found);
+        found
+    }
+
+    /// Where an answer is not as described: a status nobody described, or a body of another kind.
+    #[allow(dead_code, reason = "the tests of the types have no answers")]
+    pub fn answer_mismatches(&self, method: &str, template: &str, status: u16, body: Option<&Value>) -> Vec<String> {
+        let at = format!("{method} {template} {status}");
+        let operation = member(&self.paths, template).and_then(|p| member(p, &method.to_lowercase()));
+        let Some(responses) = operation.and_then(|o| member(o, "responses")) else {
+            return vec![format!("{at}: no such operation")];
+        };
+        let described = responses.as_mapping().into_iter().flatten().find(|(code, _)| {
+            code.as_integer() == Some(i64::from(status)) || code.as_str() == Some(&status.to_string())
+        });
+        let Some((_, response)) = described else {
+            return vec![format!("{at}: the status is not described")];
+        };
+        let mut found = Vec::new();
+        if let (Some(schema), Some(body)) = (member(response, "schema"), body) {
+            self.compare(schema, body, &at, &mut found);
+        }
         found
     }
 
