@@ -340,7 +340,7 @@ mod tests {
         let mut done = 0;
         for text in ["a", "a", "b"] {
             std::fs::write(&input, text).unwrap();
-            once(&place, &[input.clone()], || {
+            once(&place, std::slice::from_ref(&input), || {
                 done += 1;
                 Ok(())
             })

@@ -95,6 +95,18 @@ pub enum EngineError {
     /// Copying files in or out of a container failed.
     #[error(transparent)]
     Copy(#[from] ferry_image::copy::CopyError),
+    /// The image is for another platform than was asked for.
+    #[error(
+        "image with reference {image} was found but its platform ({own}) does not match the specified platform ({wanted})"
+    )]
+    OtherPlatform {
+        /// As it was named.
+        image: String,
+        /// Its platform.
+        own: String,
+        /// What was asked for.
+        wanted: String,
+    },
     /// The network failed.
     #[error("{0}")]
     Network(#[from] ferry_network::NetworkError),
@@ -170,6 +182,7 @@ impl Classify for EngineError {
             | Self::NoSuchVolume(_)
             | Self::NoSuchVolumeDriver { .. }
             | Self::NoSuchNetwork(_)
+            | Self::OtherPlatform { .. }
             | Self::NoSuchPath { .. } => ErrorKind::NotFound,
             Self::AmbiguousId(_) | Self::InvalidParameter(_) => ErrorKind::InvalidParameter,
             Self::NameInUse { .. } | Self::Conflict(_) => ErrorKind::Conflict,

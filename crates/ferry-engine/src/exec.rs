@@ -224,7 +224,7 @@ impl Engine {
             open_stdout: request.attach_stdout,
             can_remove: false,
             container_id: instance.container.to_string(),
-            detach_keys: None,
+            detach_keys: Some(String::new()),
             pid: match instance.state {
                 ExecState::Running { pid } => pid,
                 ExecState::Created | ExecState::Starting | ExecState::Exited { .. } => 0,

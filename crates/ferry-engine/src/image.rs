@@ -30,10 +30,10 @@ pub(crate) fn target_reference(repo: Option<&str>, tag: Option<&str>) -> Result<
     let Some(repo) = repo.filter(|r| !r.is_empty()) else { return Ok(None) };
     let reference: ImageRef = repo.parse().map_err(|e: ferry_types::ImageRefError| invalid(e.to_string()))?;
     if reference.digest().is_some() {
-        return Err(invalid("cannot use a digest reference for a new image"));
+        return Err(invalid("cannot import digest reference"));
     }
     let reference = match tag.filter(|t| !t.is_empty()) {
-        Some(tag) => reference.with_tag(tag).map_err(|e| invalid(e.to_string()))?,
+        Some(tag) => reference.with_tag(tag).map_err(|_| invalid("invalid tag format"))?,
         None => reference.tag_default(),
     };
     Ok(Some(reference))
@@ -45,7 +45,7 @@ pub(crate) fn parse_platform(text: &str) -> Result<Platform> {
     let host = Platform::host();
     let (os, architecture, variant) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
     if os.is_empty() || parts.next().is_some() {
-        return Err(invalid(format!("{text:?}: invalid platform")));
+        return Err(invalid(format!("{text:?}: cannot parse platform specifier: invalid argument")));
     }
     let architecture = match architecture.as_deref() {
         Some("x86_64" | "x86-64") => "amd64".to_owned(),
@@ -66,7 +66,7 @@ impl Engine {
         let dangling = o.filters.bool("dangling").map_err(filter_error)?;
         let created = |key: &str| -> Result<Option<i64>> {
             let find = |name: &str| -> Result<i64> {
-                Ok(self.inner.images.get(&self.inner.images.resolve(name)?)?.created().as_second())
+                Ok(created_at(&*self.inner.images.get(&self.inner.images.resolve(name)?)?))
             };
             o.filters.get(key).map(find).next().transpose()
         };
@@ -78,15 +78,15 @@ impl Engine {
         all.retain(|image| {
             let nameless = image.repo_tags.is_empty() && image.repo_digests.is_empty();
             let intermediate = nameless && parents.contains(&image.id);
-            let seconds = image.created().as_second();
+            let created = created_at(image);
             (o.all || !intermediate)
                 && dangling.is_none_or(|d| d == image.repo_tags.is_empty())
-                && before.is_none_or(|t| seconds < t)
-                && since.is_none_or(|t| seconds > t)
-                && until.iter().all(|u| seconds < u / 1_000_000_000)
+                && before.is_none_or(|t| created < t)
+                && since.is_none_or(|t| created > t)
+                && until.iter().all(|u| created < *u)
                 && labels_match(&o.filters, &image.config.config.labels)
                 && (!o.filters.has("reference")
-                    || o.filters.get("reference").any(|p| reference_matches(p, image)))
+                    || image.repo_tags.iter().any(|r| wanted_reference(&o.filters, r)))
         });
         Ok(all.iter().map(|i| summary(&self.inner, i, &o)).collect())
     }
@@ -136,6 +136,9 @@ impl Engine {
         let id = self.inner.images.resolve(name)?;
         let reference =
             target_reference(Some(repo), Some(tag))?.ok_or_else(|| invalid("invalid reference format"))?;
+        if ["sha256", "sha384", "sha512"].contains(&reference.familiar_name().as_str()) {
+            return Err(invalid("refusing to create an ambiguous tag using digest algorithm as name"));
+        }
         let images = Arc::clone(&self.inner.images);
         let (target, shown) = (id.clone(), reference.familiar());
         crate::blocking(move || Ok(images.tag(&target, &reference)?)).await?;
@@ -300,8 +303,16 @@ pub(crate) fn in_use(inner: &Inner, image: &Digest) -> Option<InUse> {
     users.max_by_key(|u| u.running)
 }
 
-fn reference_matches(pattern: &str, image: &Image) -> bool {
-    image.repo_tags.iter().any(|r| glob(pattern, &r.familiar()) || glob(pattern, &r.familiar_name()))
+/// When an image was made, in nanoseconds since the epoch.
+fn created_at(image: &Image) -> i64 {
+    i64::try_from(image.created().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+/// Whether a name fits the `reference` filter, in the short form or the full one, with its tag or without.
+fn wanted_reference(filters: &Filters, name: &ImageRef) -> bool {
+    let forms = [name.familiar(), name.familiar_name(), name.to_string(), name.repository()];
+    !filters.has("reference")
+        || filters.get("reference").any(|pattern| forms.iter().any(|form| glob(pattern, form)))
 }
 
 /// Go's `path.Match` for `*` and `?`; neither matches a slash.
@@ -335,7 +346,13 @@ fn summary(inner: &Inner, image: &Image, o: &ListImages) -> ImageSummary {
         },
         parent_id: image.parent.as_ref().map(Digest::to_string).unwrap_or_default(),
         repo_digests: image.repo_digests.iter().map(ImageRef::familiar).collect(),
-        repo_tags: image.repo_tags.iter().map(ImageRef::familiar).collect(),
+        // Of an image that was found by its name, Docker shows the names that fit.
+        repo_tags: image
+            .repo_tags
+            .iter()
+            .filter(|name| wanted_reference(&o.filters, name))
+            .map(ImageRef::familiar)
+            .collect(),
         shared_size: -1,
         size,
         ..ImageSummary::default()

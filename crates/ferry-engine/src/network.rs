@@ -32,6 +32,18 @@ impl Engine {
         if let Some(kind) = filters.get("type").find(|t| !matches!(*t, "builtin" | "custom")) {
             return Err(EngineError::InvalidParameter(format!("invalid filter: 'type'='{kind}'")));
         }
+        let dangling: Vec<&str> = filters.get("dangling").collect();
+        if dangling.len() > 1 {
+            return Err(EngineError::InvalidParameter(
+                "got more than one value for filter key \"dangling\"".to_owned(),
+            ));
+        }
+        if dangling.iter().any(|v| !matches!(*v, "true" | "1" | "false" | "0")) {
+            return Err(EngineError::InvalidParameter(
+                "invalid value for filter 'dangling', must be \"true\" (or \"1\"), or \"false\" (or \"0\")"
+                    .to_owned(),
+            ));
+        }
         let any = |key: &str, test: &dyn Fn(&str) -> bool| !filters.has(key) || filters.get(key).any(test);
         let all = NETWORKS.iter().map(|(name, driver)| self.network(name, driver));
         Ok(all

@@ -49,7 +49,11 @@ pub(crate) const KILL: i32 = 9;
 pub(crate) fn parse(text: &str) -> Result<i32, String> {
     let invalid = || format!("invalid signal: {text}");
     if let Ok(number) = text.parse::<i32>() {
-        return if (1..=RTMAX).contains(&number) { Ok(number) } else { Err(invalid()) };
+        return match number {
+            1..=RTMAX => Ok(number),
+            0 => Err(invalid()),
+            _ => Err(format!("the linux daemon does not support signal {number}")),
+        };
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);

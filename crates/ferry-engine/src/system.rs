@@ -27,6 +27,7 @@ impl Engine {
     pub fn version(&self) -> VersionResponse {
         let arch = ferry_image::Platform::host().architecture;
         let details = [
+            ("Experimental", self.inner.config.experimental.to_string()),
             ("ApiVersion", ferry_api::version::MAX.to_string()),
             ("Arch", arch.clone()),
             ("KernelVersion", self.inner.host.kernel_release.clone()),

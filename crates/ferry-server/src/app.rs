@@ -48,7 +48,15 @@ impl App {
             discard(&mut body).await;
         }
         let (engine, stop) = (self.engine.clone(), self.stop.clone());
-        dispatch(found.route, Call { engine, version, query, head, body, stop, conn }).await
+        let outlives_client = found.route.outlives_client();
+        let work = dispatch(found.route, Call { engine, version, query, head, body, stop, conn });
+        if !outlives_client {
+            return work.await;
+        }
+        match tokio::spawn(work).await {
+            Ok(reply) => reply,
+            Err(_) => Err(HttpError::internal("internal error: the request's handler failed")),
+        }
     }
 }
 

@@ -103,20 +103,22 @@ impl Query {
 
     /// The `platform` parameter of image endpoints, which is JSON.
     pub(crate) fn platform(&self) -> Result<Option<Platform>> {
-        let Some(text) = self.some("platform") else { return Ok(None) };
-        let platform = ferry_api::json::from_slice(text.as_bytes()).map_err(|e| {
-            HttpError::invalid(format!(
-                "failed to parse platform: {}",
-                e.to_string().trim_start_matches("invalid JSON: ")
-            ))
-        })?;
-        Ok(Some(platform))
+        self.some("platform").map(parse_platform).transpose()
     }
 
     /// The `filters` parameter.
     pub(crate) fn filters(&self) -> Result<Filters> {
         Ok(Filters::parse(self.get("filters"))?)
     }
+}
+
+/// A platform of image endpoints, in JSON.
+pub(crate) fn parse_platform(text: &str) -> Result<Platform> {
+    ferry_api::json::from_slice(text.as_bytes()).map_err(|e| {
+        let reason = e.to_string();
+        let reason = reason.strip_prefix("invalid JSON: ").unwrap_or(&reason);
+        HttpError::invalid(format!("failed to parse platform: {reason}"))
+    })
 }
 
 fn go_reason(error: &std::num::ParseIntError) -> &'static str {

@@ -121,6 +121,27 @@ pub(crate) enum Swarm {
 }
 
 impl Route {
+    /// Whether the work goes on when its client leaves: what has several steps must not stop between two of them, and a
+    /// container that is being stopped is stopped.
+    pub(crate) fn outlives_client(&self) -> bool {
+        use Route as R;
+        matches!(
+            self,
+            R::Commit
+                | R::ContainerCreate
+                | R::ContainerPrune
+                | R::ContainerRemove(_)
+                | R::ContainerRestart(_)
+                | R::ContainerStop(_)
+                | R::ContainerUpdate(_)
+                | R::ImagePrune
+                | R::ImageRemove(_)
+                | R::VolumeCreate
+                | R::VolumePrune
+                | R::VolumeRemove(_)
+        )
+    }
+
     /// Whether the handler reads the request's body itself, or takes the connection over.
     pub(crate) fn takes_body(&self) -> bool {
         use Route as R;

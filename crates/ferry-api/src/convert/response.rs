@@ -7,6 +7,7 @@ use crate::container::{ContainerInspect, ContainerSummary};
 use crate::events::{EventMessage, LegacyEvent};
 use crate::image::{ImageInspect, ImageSummary};
 use crate::network::{LegacyNetworkSettings, NetworkInspect};
+use crate::stats::ContainerStats;
 use crate::system::{BuildCacheRecord, DiskUsage, SystemInfo};
 use crate::version::ApiVersion;
 use crate::volume::Volume;
@@ -189,7 +190,15 @@ struct OldDiskUsage {
     containers: Option<Vec<ContainerSummary>>,
     volumes: Option<Vec<Volume>>,
     build_cache: Option<Vec<BuildCacheRecord>>,
-    builder_size: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    builder_size: Option<i64>,
+}
+
+/// `GET /containers/{id}/stats`.
+pub fn stats(stats: &mut ContainerStats, version: ApiVersion) {
+    if version < ApiVersion(52) {
+        stats.os_type = String::new();
+    }
 }
 
 /// `GET /system/df`; `verbose` clients of API 1.52 get the elements in the new members only.
@@ -204,8 +213,11 @@ pub fn disk_usage(mut usage: DiskUsage, version: ApiVersion, verbose: bool) -> D
         containers: usage.container_usage.as_mut().map(|u| std::mem::take(&mut u.items).into_vec()),
         volumes: usage.volume_usage.as_mut().map(|u| std::mem::take(&mut u.items).into_vec()),
         build_cache: usage.build_cache_usage.as_mut().map(|u| std::mem::take(&mut u.items).into_vec()),
-        builder_size: 0,
+        builder_size: (version < ApiVersion(42)).then_some(0),
     };
+    if !new_client {
+        container_list(old.containers.as_deref_mut().unwrap_or_default(), version);
+    }
     if version < ApiVersion(44) {
         for image in old.images.iter_mut().flatten() {
             image.virtual_size = image.size;

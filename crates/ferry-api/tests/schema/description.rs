@@ -118,7 +118,13 @@ impl Description {
 
     /// Where an answer is not as described: a status nobody described, or a body of another kind.
     #[allow(dead_code, reason = "the tests of the types have no answers")]
-    pub fn answer_mismatches(&self, method: &str, template: &str, status: u16, body: Option<&Value>) -> Vec<String> {
+    pub fn answer_mismatches(
+        &self,
+        method: &str,
+        template: &str,
+        status: u16,
+        body: Option<&Value>,
+    ) -> Vec<String> {
         let at = format!("{method} {template} {status}");
         let operation = member(&self.paths, template).and_then(|p| member(p, &method.to_lowercase()));
         let Some(responses) = operation.and_then(|o| member(o, "responses")) else {

@@ -52,6 +52,7 @@ impl Engine {
             match handle.ask(|reply| OwnerRequest::Freeze { frozen: false, reply }).await {
                 // It was killed while frozen: nothing to thaw.
                 Ok(()) | Err(EngineError::Conflict(_) | EngineError::NoSuchContainer(_)) => {}
+                Err(_) if handle.snapshot().state.live().is_none() => {}
                 Err(error) => return Err(error),
             }
         }

@@ -66,11 +66,22 @@ fn create_record(
         .filter(|n| !n.is_empty())
         .map(|n| n.parse().map_err(|e: ferry_types::NameError| invalid(e.to_string())))
         .transpose()?;
-    unsupported::refuse(&host_config, platform, &inner.live.settings())?;
+    unsupported::refuse(&host_config, &config.image, platform, &inner.live.settings())?;
     if config.image.is_empty() {
         return Err(invalid("no image specified"));
     }
-    let image_id = inner.images.resolve(&config.image)?;
+    let image_id = inner.images.resolve(&config.image).map_err(|error| match &error {
+        // What is no name of an image is the request's fault.
+        e if ferry_types::Classify::kind(e) == ferry_types::ErrorKind::NotFound => {
+            match config.image.parse::<ferry_types::ImageRef>() {
+                Err(wrong) if !matches!(wrong, ferry_types::ImageRefError::LooksLikeId(_)) => {
+                    invalid(wrong.to_string())
+                }
+                _ => EngineError::from(error),
+            }
+        }
+        _ => EngineError::from(error),
+    })?;
     let image = inner.images.get(&image_id)?;
     health::validate(&config).map_err(invalid)?;
     merge_image_config(&mut config, &image);
@@ -235,10 +246,8 @@ fn merge_image_config(config: &mut ContainerConfig, image: &Image) {
     let own: Vec<String> = config.env.iter().map(|v| name_of(v)).collect();
     let inherited = base.env.iter().filter(|v| !own.contains(&name_of(v)));
     let merged: Vec<String> = inherited.cloned().collect();
-    config.env.get_mut().extend(merged);
-    let env = config.env.get_mut();
     // Docker lists the request's variables first and the image's after them.
-    env.retain(|v| !v.is_empty());
+    config.env.get_mut().extend(merged);
     for (key, value) in &base.labels {
         config.labels.get_mut().entry(key.clone()).or_insert_with(|| value.clone());
     }
@@ -271,6 +280,9 @@ fn normalize_host_config(mut h: HostConfig, inner: &Inner, warnings: &mut Vec<St
         h.network_mode = "bridge".to_owned();
     }
     if let Some(target) = h.network_mode.strip_prefix("container:") {
+        if target.is_empty() {
+            return Err(invalid("invalid network mode: invalid container format container:<name|id>"));
+        }
         // The id is kept, so that renaming the other container changes nothing.
         let handle = inner.containers.find(target).map_err(|e| match e {
             // Not 404: clients take that for a missing image and would pull.
@@ -354,6 +366,9 @@ fn validate(
         return Err(invalid(format!("can't create 'AutoRemove' container with label {label}=restart")));
     }
     resources::validate(&h.resources, inner.host.cpus).map_err(invalid)?;
+    if h.annotations.keys().any(String::is_empty) {
+        return Err(invalid("invalid Annotations: the empty string is not permitted as an annotation key"));
+    }
     capabilities::resolve(&h.cap_add, &h.cap_drop, h.privileged, inner.host.bounding_set).map_err(invalid)?;
     devices::resolve(&[], &h.resources.device_cgroup_rules, h.privileged).map_err(invalid)?;
     security::parse(&h.security_opt).map_err(invalid)?;
@@ -372,6 +387,9 @@ fn validate(
             "the working directory '{}' is invalid, it needs to be an absolute path",
             config.working_dir
         )));
+    }
+    if !config.working_dir.is_empty() {
+        config.working_dir = super::mount_spec::clean(&config.working_dir);
     }
     for variable in &config.env {
         if variable.is_empty() || variable.starts_with('=') {

@@ -71,6 +71,9 @@ impl Engine {
     pub async fn container_prune(&self, filters: Filters) -> Result<ContainerPruneResponse> {
         let invalid = |e: ferry_api::filters::FilterError| EngineError::InvalidParameter(e.to_string());
         filters.allow(&["label", "label!", "until"]).map_err(invalid)?;
+        if filters.get("until").count() > 1 {
+            return Err(EngineError::InvalidParameter("more than one until filter specified".to_owned()));
+        }
         let until = filters.get("until").map(parse_until).collect::<Result<Vec<_>>>()?;
         let mut response = ContainerPruneResponse::default();
         for handle in self.inner.containers.all() {
@@ -104,7 +107,9 @@ pub(crate) fn parse_until(text: &str) -> Result<i64> {
     if let Ok(span) = text.parse::<jiff::SignedDuration>() {
         return Ok(now_nanos().saturating_sub(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)));
     }
-    parse_instant("until", text)
+    parse_instant("until", text).map_err(|_| {
+        EngineError::InvalidParameter(format!("failed to parse value as time or duration: {text:?}"))
+    })
 }
 
 /// `label=k`, `label=k=v`, `label!=…`.

@@ -125,7 +125,7 @@ pub(crate) fn wanted_mac(
 }
 
 fn parse_mac(text: &str) -> Result<[u8; 6], String> {
-    let invalid = || format!("invalid MAC address: {text}");
+    let invalid = || format!("invalid config for network bridge: invalid MAC address {text}");
     let mut mac = [0_u8; 6];
     let mut parts = text.split([':', '-']);
     for byte in &mut mac {

@@ -178,7 +178,10 @@ impl Engine {
             return Err(EngineError::Conflict(format!("container {record_id} is not running")));
         };
         let request = ShimRequest::Resize { exec: None, height, width };
-        shim.call(request, &[]).await.map_err(|e| EngineError::from_shim(record_id, e))?;
+        // As Docker, which does nothing for a container without a terminal and says nothing either.
+        if snapshot.record.tty() {
+            shim.call(request, &[]).await.map_err(|e| EngineError::from_shim(record_id, e))?;
+        }
         let attributes = [("height", height.to_string()), ("width", width.to_string())];
         self.inner.events.container(EventKind::Resize, &snapshot.record, &attributes);
         Ok(())

@@ -608,11 +608,12 @@ impl Owner {
     async fn remove_for_user(&mut self, volumes: bool, reply: ReplyTo<()>) -> ControlFlow<()> {
         let snapshot = self.current();
         if snapshot.state.live().is_some() {
-            let message = format!(
-                "cannot remove container \"{}\": container is {}: stop the container before removing or force remove",
-                snapshot.record.name,
-                snapshot.state.status()
-            );
+            let advice = match snapshot.state {
+                State::Paused(_) => " and must be unpaused first",
+                _ => ": stop the container before removing or force remove",
+            };
+            let (name, state) = (&snapshot.record.name, snapshot.state.status());
+            let message = format!("cannot remove container \"{name}\": container is {state}{advice}");
             let _ = reply.send(Err(EngineError::Conflict(message)));
             return ControlFlow::Continue(());
         }

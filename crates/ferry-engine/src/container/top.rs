@@ -44,7 +44,10 @@ impl Engine {
                 )?;
             if !output.status.success() {
                 let stderr = String::from_utf8_lossy(&output.stderr);
-                return Err(EngineError::System(format!("error running ps: {}", stderr.trim())));
+                return Err(EngineError::System(format!(
+                    "ps: {}",
+                    stderr.lines().next().unwrap_or_default()
+                )));
             }
             select(&String::from_utf8_lossy(&output.stdout), &pids).map_err(EngineError::System)
         })

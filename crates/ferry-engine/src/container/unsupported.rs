@@ -7,11 +7,11 @@ use crate::config::LiveSettings;
 use crate::error::{EngineError, Result};
 
 /// Refuses a create that asks for something missing.
-pub(crate) fn refuse(h: &HostConfig, platform: Option<&str>, live: &LiveSettings) -> Result<()> {
+pub(crate) fn refuse(h: &HostConfig, image: &str, platform: Option<&str>, live: &LiveSettings) -> Result<()> {
     let later = |what: &str| Err(EngineError::NotSupported(format!("{what} is not supported by ferry yet")));
     let r = &h.resources;
     if let Some(platform) = platform.filter(|p| !p.is_empty()) {
-        check_platform(platform)?;
+        check_platform(image, platform)?;
     }
     if let Some(unknown) = h.storage_opt.keys().find(|k| k.as_str() != "size") {
         return Err(EngineError::InvalidParameter(format!("Unknown option {unknown}")));
@@ -70,7 +70,8 @@ pub(crate) fn refuse(h: &HostConfig, platform: Option<&str>, live: &LiveSettings
     Ok(())
 }
 
-fn check_platform(platform: &str) -> Result<()> {
+fn check_platform(image: &str, platform: &str) -> Result<()> {
+    crate::image::parse_platform(platform)?;
     let host = ferry_image::Platform::host();
     let mut parts =
         platform.to_ascii_lowercase().split('/').map(str::to_owned).collect::<Vec<_>>().into_iter();
@@ -88,8 +89,10 @@ fn check_platform(platform: &str) -> Result<()> {
     if os == host.os && architecture == host.architecture {
         return Ok(());
     }
-    Err(EngineError::NotSupported(format!(
-        "platform {platform} is not supported by ferry yet: this host runs {}/{}",
-        host.os, host.architecture
-    )))
+    // Images here are for this host, so there is none that fits.
+    Err(EngineError::OtherPlatform {
+        image: image.to_owned(),
+        own: format!("{}/{}", host.os, host.architecture),
+        wanted: format!("{os}/{architecture}"),
+    })
 }

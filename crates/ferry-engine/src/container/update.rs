@@ -35,7 +35,12 @@ impl Engine {
             }
         }
         if snapshot.state.live().is_some() {
-            let oci = resources::to_oci(&wanted).map_err(EngineError::InvalidParameter)?;
+            let mut applied = wanted.clone();
+            if applied.pids_limit == Some(0) {
+                // No limit, which has to be written over the one in force.
+                applied.pids_limit = Some(-1);
+            }
+            let oci = resources::to_oci(&applied).map_err(EngineError::InvalidParameter)?;
             let path = PathBuf::from(spec::cgroup_path(&snapshot.record, &self.inner.config.cgroup_parent));
             crate::blocking(move || Ok(Cgroup::open(&path)?.apply(&oci)?)).await?;
         }

@@ -243,6 +243,9 @@ pub(crate) fn check_tmpfs(destination: &str, options: &str) -> Result<(), String
     if !super::is_clean_absolute(destination) {
         return Err(format!("invalid mount path: '{destination}' mount path must be absolute"));
     }
+    if destination.trim_matches('/').is_empty() {
+        return Err("invalid specification: destination can't be '/'".to_owned());
+    }
     tmpfs(destination, options).map(|_| ())
 }
 

@@ -70,6 +70,9 @@ pub(crate) fn validate(r: &Resources, cpus: usize) -> Result<(), String> {
     if r.cpu_shares < 0 {
         return Err(format!("invalid CPU shares ({}): value must be a positive integer", r.cpu_shares));
     }
+    if r.cpu_realtime_period > 0 && r.cpu_realtime_runtime > r.cpu_realtime_period {
+        return Err("cpu real-time runtime cannot be higher than cpu real-time period".to_owned());
+    }
     validate_list("CPUs", "cpus", &r.cpuset_cpus, ONLINE_CPUS)?;
     validate_list("memory nodes", "mems", &r.cpuset_mems, ONLINE_NODES)
 }

@@ -57,7 +57,7 @@ pub(crate) async fn start(call: &Call, id: &str) -> Reply {
         ));
     }
     if call.query.some("checkpoint").is_some() {
-        return Err(HttpError::not_implemented("starting a container from a checkpoint is not supported"));
+        return Err(HttpError::invalid("checkpoint is only supported in experimental mode"));
     }
     call.engine.container_start(id).await?;
     no_content()
@@ -65,7 +65,13 @@ pub(crate) async fn start(call: &Call, id: &str) -> Reply {
 
 pub(crate) async fn stop(call: &Call, id: &str) -> Reply {
     let signal = call.query.some("signal").filter(|_| request::knows(call.version, 42));
-    call.engine.container_stop(id, signal, call.query.int("t")?).await?;
+    let stopped = call.engine.container_stop(id, signal, call.query.int("t")?).await;
+    stopped.map_err(|e| match HttpError::from(e) {
+        error if error.status == http::StatusCode::BAD_REQUEST => {
+            HttpError { message: format!("cannot stop container: {id}: {}", error.message), ..error }
+        }
+        error => error,
+    })?;
     no_content()
 }
 

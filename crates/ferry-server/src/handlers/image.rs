@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use http::StatusCode;
 
 use crate::error::HttpError;
+use crate::query::parse_platform;
 use crate::reply::{Reply, TAR, empty, json, json_lines, stream};
 use crate::request::Call;
 
@@ -72,6 +73,12 @@ pub(crate) async fn tag(call: &Call, name: &str) -> Reply {
 pub(crate) async fn remove(call: &Call, name: &str) -> Reply {
     if name.trim().is_empty() {
         return Err(HttpError::invalid("image name cannot be blank"));
+    }
+    if call.query.has("platforms") {
+        for text in call.query.all("platforms") {
+            parse_platform(&text)?;
+        }
+        return Err(HttpError::not_implemented("removing an image for some platforms only is not supported"));
     }
     let (force, no_prune) = (call.query.bool("force"), call.query.bool("noprune"));
     json(&call.engine.image_remove(name, force, no_prune).await?)

@@ -81,9 +81,17 @@ pub(crate) async fn events(call: Call) -> Reply {
 pub(crate) async fn stats(call: Call, id: &str) -> Reply {
     if !call.query.bool_or("stream", true) {
         let one_shot = knows(call.version, 41) && call.query.bool("one-shot");
-        return json(&call.engine.container_stats_once(id, one_shot).await?);
+        let mut sample = call.engine.container_stats_once(id, one_shot).await?;
+        response::stats(&mut sample, call.version);
+        return json(&sample);
     }
-    let samples = call.engine.container_stats_stream(id).await?;
+    let version = call.version;
+    let samples = call.engine.container_stats_stream(id).await?.map(move |sample| {
+        sample.map(|mut sample| {
+            response::stats(&mut sample, version);
+            sample
+        })
+    });
     Ok(json_lines(samples.take_until(call.stop.clone().cancelled_owned()), |_| None))
 }
 
