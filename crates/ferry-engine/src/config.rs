@@ -44,6 +44,8 @@ pub struct EngineConfig {
     pub log_driver: String,
     /// Its options.
     pub log_opts: BTreeMap<String, String>,
+    /// Bytes that the logs of all containers may take before the oldest rotated ones are removed; no limit when absent.
+    pub log_budget: Option<u64>,
     /// Directories with descriptions of CDI devices; later ones win. Empty: no such devices.
     pub cdi_spec_dirs: Vec<PathBuf>,
     /// Whether containers get an init unless they say otherwise (`--init`).

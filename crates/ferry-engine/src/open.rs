@@ -46,6 +46,9 @@ impl Engine {
             .await?
         };
         recover::recover(&inner, records).await;
+        if let Some(limit) = inner.config.log_budget {
+            tokio::spawn(crate::logging::budget::keep(Arc::clone(&inner), limit));
+        }
         Ok(Self { inner })
     }
 

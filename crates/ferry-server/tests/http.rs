@@ -34,6 +34,7 @@ fn config(root: &Path) -> EngineConfig {
         cgroup_parent: "ferry-server-test".to_owned(),
         log_driver: "json-file".to_owned(),
         log_opts: Default::default(),
+        log_budget: None,
         init: false,
         init_path: None,
         ip_range: None,

@@ -2,6 +2,7 @@
 //! Docker checks them when a container is created, and read when it starts, with Docker's words in both places.
 
 mod attributes;
+pub(crate) mod budget;
 mod files;
 pub(crate) mod read;
 mod remote;

@@ -150,6 +150,7 @@ pub static DIRECTIVES: &[Directive] = &[
     directive!("ipv6", None, "ipv6", Bool, Refused("false", NO_IPV6), "", "IPv6 for the default bridge (not supported)"),
     directive!("label", None, "labels", List, Applied, "list", "Labels of the daemon, key=value"),
     directive!("live-restore", None, "live-restore", Bool, Warned("true", "containers always outlive the daemon"), "", "Let containers outlive the daemon; how ferry always works"),
+    directive!("log-budget", None, "log-budget", Bytes, Applied, "bytes", "Disk space for the logs of all containers; beyond it the oldest rotated ones go"),
     directive!("log-driver", None, "log-driver", Text, Applied, "string", "Log driver of containers (default \"json-file\")"),
     directive!("log-format", None, "log-format", Text, Applied, "string", "Format of the daemon's own log (\"text\" | \"json\") (default \"text\")"),
     directive!("log-level", Some('l'), "log-level", Text, Applied, "string", "Least severe messages of the daemon's own log (\"debug\" | \"info\" | \"warn\" | \"error\" | \"fatal\") (default \"info\")"),

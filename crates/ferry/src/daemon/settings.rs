@@ -326,6 +326,7 @@ fn engine(v: &Values, around: &Surroundings, live: LiveSettings) -> Result<Engin
         cgroup_parent: v.text("cgroup-parent").unwrap_or_else(|| "/ferry".to_owned()),
         log_driver: driver,
         log_opts,
+        log_budget: v.int("log-budget").and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0),
         cdi_spec_dirs,
         init: v.flag("init").unwrap_or(false),
         init_path: v.text("init-path").map(absolute).transpose()?,
