@@ -65,7 +65,7 @@ fn check_version(requested: Option<&str>) -> Result<ApiVersion> {
     requested.parse().map_err(|e: version::VersionError| {
         let error = HttpError::invalid(e.to_string());
         // Clients as old as that do not expect errors as JSON.
-        if matches!(e, version::VersionError::TooOld(_)) { error.as_plain_text() } else { error }
+        if matches!(e, version::VersionError::TooOld(_)) { error.into_plain_text() } else { error }
     })
 }
 

@@ -49,7 +49,7 @@ impl HttpError {
     }
 
     /// The same as text, for clients of before JSON errors.
-    pub(crate) fn as_plain_text(self) -> Self {
+    pub(crate) fn into_plain_text(self) -> Self {
         Self { plain: true, ..self }
     }
 

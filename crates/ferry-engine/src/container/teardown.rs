@@ -56,12 +56,12 @@ pub(crate) async fn release_volumes(inner: &Arc<Inner>, id: ContainerId, volumes
 /// Lets the shim go and removes the run directory. Must be done before the container is started again: the shim takes its
 /// socket and pid file away, which have the same paths every time.
 pub(crate) async fn release_run(inner: Arc<Inner>, id: ContainerId, shim: Option<ShimClient>) {
-    if let Some(shim) = shim {
-        if shim.call_within(ShimRequest::Release, &[], RELEASE_PATIENCE).await.is_none() {
-            // Later it would take away what belongs to its successor by then.
-            tracing::error!(container = %id, "the container's shim does not answer; ending it");
-            crate::shim::kill(&inner.paths.bundle(&id).pid_file());
-        }
+    if let Some(shim) = shim
+        && shim.call_within(ShimRequest::Release, &[], RELEASE_PATIENCE).await.is_none()
+    {
+        // Later it would take away what belongs to its successor by then.
+        tracing::error!(container = %id, "the container's shim does not answer; ending it");
+        crate::shim::kill(&inner.paths.bundle(&id).pid_file());
     }
     let tidy = move || {
         let bundle = inner.paths.bundle(&id);
