@@ -118,14 +118,17 @@ impl Engine {
         let handle = self.inner.containers.find(container)?;
         let snapshot = handle.snapshot();
         require_running(&snapshot, container)?;
-        if body.cmd.is_empty() || body.cmd[0].is_empty() {
+        if body.cmd.is_empty() {
             return Err(EngineError::InvalidParameter("No exec command specified".to_owned()));
         }
-        if !body.working_dir.is_empty() && !body.working_dir.starts_with('/') {
-            return Err(EngineError::InvalidParameter(format!(
-                "the working directory '{}' is invalid, it needs to be an absolute path",
-                body.working_dir
-            )));
+        if !body.user.is_empty() {
+            let (inner, record, user) =
+                (Arc::clone(&self.inner), Arc::clone(&snapshot.record), body.user.clone());
+            crate::blocking(move || {
+                let overlay = inner.overlay(&record.id, &record.image_id)?;
+                spec::check_user(&record, &overlay, &user).map_err(EngineError::InvalidParameter)
+            })
+            .await?;
         }
         if !body.detach_keys.is_empty() {
             detach_keys(Some(&body.detach_keys)).map_err(|_| {
@@ -294,6 +297,10 @@ impl ExecAttachment {
         let record = &self.snapshot.record;
         let request = &self.instance.request;
         let failed = |e: EngineError| (e, 126);
+        if !request.working_dir.is_empty() && !request.working_dir.starts_with('/') {
+            let text = "OCI runtime exec failed: exec failed: Cwd must be an absolute path";
+            return Err((EngineError::InvalidParameter(text.to_owned()), 128));
+        }
         let process = self.write_process().await.map_err(failed)?;
         let mut fds = Vec::new();
         let mut streams = None;
@@ -330,13 +337,7 @@ impl ExecAttachment {
             }
             Ok(other) => Err(failed(unexpected(&other))),
             Err(error) => {
-                use ferry_shim_proto::ShimErrorKind as Kind;
-                let code = match error.kind {
-                    Kind::CommandNotFound => 127,
-                    Kind::CommandNotExecutable | Kind::State | Kind::Invalid | Kind::Log | Kind::System => {
-                        126
-                    }
-                };
+                let code = exit_code(&error);
                 Err((EngineError::from_exec(error), code))
             }
         }
@@ -370,12 +371,31 @@ impl ExecAttachment {
     }
 }
 
+/// Docker's exit code for an exec that could not be started; where the cause has no kind of its own, its text decides, as
+/// there.
+fn exit_code(error: &ferry_shim_proto::ShimError) -> i32 {
+    use ferry_shim_proto::ShimErrorKind as Kind;
+    match error.kind {
+        Kind::CommandNotFound => 127,
+        Kind::CommandNotExecutable => 126,
+        Kind::State | Kind::Invalid | Kind::System | Kind::Log => {
+            let text = error.message.to_ascii_lowercase();
+            match () {
+                () if text.contains("no such file or directory") => 127,
+                () if text.contains("permission denied") => 126,
+                () => 128,
+            }
+        }
+    }
+}
+
 /// Writes a failed start into the client's stream, as Docker does: the HTTP answer has gone out already.
 async fn tell_client(socket: std::os::fd::OwnedFd, error: &EngineError, multiplexed: bool) {
     let text = format!("{error}\r\n");
     let mut bytes = Vec::with_capacity(text.len() + 8);
     if multiplexed {
-        bytes.extend_from_slice(&[2, 0, 0, 0]);
+        // On standard output, where Docker writes it.
+        bytes.extend_from_slice(&[1, 0, 0, 0]);
         bytes.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
     }
     bytes.extend_from_slice(text.as_bytes());

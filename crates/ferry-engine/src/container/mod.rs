@@ -3,6 +3,7 @@
 pub(crate) mod archive;
 pub(crate) mod attach;
 pub(crate) mod commit;
+mod control;
 pub(crate) mod create;
 pub(crate) mod extra_hosts;
 pub(crate) mod files;

@@ -1,12 +1,14 @@
 //! The owner of one container: the only task that changes its state. Requests are short; whatever takes
 //! long (stopping, waiting, copying) happens in the caller, who watches the snapshot.
 
+use std::future::Future;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferry_shim_proto::{AttachStreams, Event, ExitRecord, Reply, Request as ShimRequest};
+use ferry_shim_proto::{AttachStreams, Event, ExitRecord, Reply};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -22,11 +24,7 @@ use crate::error::{EngineError, Result};
 use crate::events::EventKind;
 use crate::inner::Inner;
 use crate::shim::{ShimClient, ShimNotice};
-use crate::signal;
 use crate::time::now_nanos;
-
-/// How long a shim may take to answer. It answers within milliseconds unless it is stopped or its disk hangs.
-const SHIM_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why a signal is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +144,7 @@ pub(crate) fn spawn(
         monitor: None,
         ending: None,
         ending_signalled: false,
+        unsaved: None,
     };
     tokio::spawn(owner.run(exited));
     Arc::new(ContainerHandle { requests, snapshot: watch, attaching: watch::Sender::new(0) })
@@ -154,20 +153,31 @@ pub(crate) fn spawn(
 pub(super) struct Owner {
     pub(super) inner: Arc<Inner>,
     inbox: mpsc::Receiver<OwnerRequest>,
-    publish: watch::Sender<Arc<Snapshot>>,
+    pub(super) publish: watch::Sender<Arc<Snapshot>>,
     /// Of the running shim.
-    notices: Option<mpsc::UnboundedReceiver<ShimNotice>>,
+    pub(super) notices: Option<mpsc::UnboundedReceiver<ShimNotice>>,
     /// Clients attached before the container runs.
-    waiting_clients: Vec<(AttachStreams, OwnedFd)>,
+    pub(super) waiting_clients: Vec<(AttachStreams, OwnedFd)>,
     backoff: Backoff,
-    restart_at: Option<Instant>,
+    pub(super) restart_at: Option<Instant>,
     /// While the container runs and has a health check.
     pub(super) monitor: Option<Monitor>,
     /// While it is being ended for being unhealthy.
     pub(super) ending: Option<Ending>,
     /// Whether that has been tried gently.
     pub(super) ending_signalled: bool,
+    /// The shim of a run whose end could not be saved, for want of space say: until it is, the shim knows it.
+    unsaved: Option<Unsaved>,
 }
+
+/// What is left to do of the end of a run, and when to try again.
+struct Unsaved {
+    release: Pin<Box<dyn Future<Output = ()> + Send>>,
+    retry_at: Instant,
+}
+
+/// How often to try to save the end of a run.
+const SAVE_RETRY: Duration = Duration::from_millis(500);
 
 impl Owner {
     async fn run(mut self, exited_before: Option<ExitRecord>) {
@@ -186,6 +196,7 @@ impl Owner {
         loop {
             let restart_at = self.restart_at;
             let probe_at = self.monitor.as_ref().filter(|_| self.ending.is_none()).and_then(Monitor::due);
+            let save_at = self.unsaved.as_ref().map(|u| u.retry_at);
             let kill_at = self.ending.as_ref().and_then(|e| e.kill_at);
             let flow = tokio::select! {
                 biased;
@@ -200,6 +211,10 @@ impl Owner {
                     None => ControlFlow::Break(()),
                 },
                 () = sleep_until(restart_at) => self.on_restart_due().await,
+                () = sleep_until(save_at) => {
+                    self.save_again().await;
+                    ControlFlow::Continue(())
+                }
                 () = sleep_until(kill_at) => {
                     self.on_ending_due().await;
                     ControlFlow::Continue(())
@@ -361,6 +376,7 @@ impl Owner {
     }
 
     async fn start(&mut self, by_policy: bool) -> Result<()> {
+        self.finish_run().await;
         let last = self.current().state.last_exit().cloned();
         self.change(|s| {
             s.state = State::Starting { last: last.clone(), by_policy };
@@ -466,12 +482,32 @@ impl Owner {
             s.shim = None;
             s.state = if restart { State::Restarting(info) } else { State::Exited(info) };
         });
-        self.save();
+        let saved = self.save();
         if ending.is_some_and(|e| e.stop) {
             self.event(EventKind::Stop, &[]);
         }
-        release.await;
+        if saved {
+            release.await;
+        } else {
+            self.unsaved =
+                Some(Unsaved { release: Box::pin(release), retry_at: Instant::now() + SAVE_RETRY });
+        }
         ControlFlow::Continue(())
+    }
+
+    async fn save_again(&mut self) {
+        let Some(unsaved) = &mut self.unsaved else { return };
+        unsaved.retry_at = Instant::now() + SAVE_RETRY;
+        if self.write_record().is_ok() {
+            self.finish_run().await;
+        }
+    }
+
+    /// Lets the shim of the last run go, if it is still kept.
+    async fn finish_run(&mut self) {
+        if let Some(unsaved) = self.unsaved.take() {
+            unsaved.release.await;
+        }
     }
 
     async fn on_restart_due(&mut self) -> ControlFlow<()> {
@@ -487,114 +523,6 @@ impl Owner {
             }
         }
         ControlFlow::Continue(())
-    }
-
-    pub(super) async fn signal(&mut self, signal: i32, intent: SignalIntent) -> Result<()> {
-        let snapshot = self.current();
-        let id = &snapshot.record.id;
-        let Some(shim) = snapshot.shim.as_ref().filter(|_| snapshot.state.live().is_some()) else {
-            return Err(EngineError::Conflict(format!("container {id} is not running")));
-        };
-        if intent == SignalIntent::Stop && !snapshot.record.stopped_by_user {
-            self.change(|s| Arc::make_mut(&mut s.record).stopped_by_user = true);
-            self.save();
-        }
-        match shim.call_within(ShimRequest::Signal { signal }, &[], SHIM_PATIENCE).await {
-            Some(answer) => answer.map_err(shim_error(id)).map(drop)?,
-            None => return self.signal_past_shim(signal),
-        }
-        // A frozen process receives nothing but SIGKILL; Docker thaws so that the signal arrives.
-        if intent == SignalIntent::Stop && matches!(snapshot.state, State::Paused(_)) {
-            ask(shim, ShimRequest::Resume, &[], id).await?;
-            self.change(|s| s.state = unfrozen(&s.state));
-            self.continue_health();
-        }
-        Ok(())
-    }
-
-    /// Signals a container whose shim does not answer. Its init cannot have been replaced by another process of that pid: only
-    /// the shim, its parent, could collect it.
-    fn signal_past_shim(&mut self, number: i32) -> Result<()> {
-        let snapshot = self.current();
-        let id = &snapshot.record.id;
-        let pid_file = self.inner.paths.bundle(id).pid_file();
-        let lost =
-            |reason: &str| EngineError::ShimLost { container: id.to_string(), reason: reason.to_owned() };
-        tracing::error!(container = %id, signal = number, "the container's shim does not answer");
-        if number == signal::KILL {
-            // Nothing can be learned from it any more. Its end is noticed, and with it the container is ended.
-            return match crate::shim::kill(&pid_file) {
-                true => Ok(()),
-                false => Err(lost("it does not answer and cannot be found")),
-            };
-        }
-        let shim = crate::shim::named_in(&pid_file).ok_or_else(|| lost("it does not answer"))?;
-        let init =
-            snapshot.state.live().map(|l| l.pid).filter(|pid| crate::shim::child_of(&shim) == Some(*pid));
-        let pid = init.and_then(rustix::process::Pid::from_raw).ok_or_else(|| lost("it does not answer"))?;
-        let number =
-            rustix::process::Signal::from_named_raw(number).ok_or_else(|| lost("it does not answer"))?;
-        rustix::process::kill_process(pid, number).map_err(|e| lost(&e.to_string()))
-    }
-
-    fn cancel_restart(&mut self) -> Result<()> {
-        self.restart_at = None;
-        self.change(|s| {
-            Arc::make_mut(&mut s.record).stopped_by_user = true;
-            if let State::Restarting(exit) = &s.state {
-                s.state = State::Exited(exit.clone());
-            }
-        });
-        self.save();
-        Ok(())
-    }
-
-    async fn freeze(&mut self, frozen: bool) -> Result<()> {
-        let snapshot = self.current();
-        let id = &snapshot.record.id;
-        let next = match (&snapshot.state, frozen) {
-            (State::Running(live), true) => State::Paused(live.clone()),
-            (State::Paused(live), false) => State::Running(live.clone()),
-            (State::Paused(_), true) => {
-                return Err(EngineError::Conflict(format!("Container {id} is already paused")));
-            }
-            // Not a conflict to Docker, which answers 500.
-            (_, false) => {
-                return Err(EngineError::System(format!("Container {id} is not paused")));
-            }
-            (State::Restarting(_), true) => {
-                return Err(EngineError::Conflict(format!(
-                    "Container {id} is restarting, wait until the container is running"
-                )));
-            }
-            _ => return Err(EngineError::Conflict(format!("container {id} is not running"))),
-        };
-        let Some(shim) = &snapshot.shim else {
-            return Err(EngineError::Conflict(format!("container {id} is not running")));
-        };
-        let request = if frozen { ShimRequest::Pause } else { ShimRequest::Resume };
-        ask(shim, request, &[], id).await?;
-        self.change(|s| s.state = next);
-        if frozen {
-            self.stop_health();
-        } else {
-            self.continue_health();
-        }
-        self.event(if frozen { EventKind::Pause } else { EventKind::Unpause }, &[]);
-        Ok(())
-    }
-
-    async fn attach(&mut self, streams: AttachStreams, socket: OwnedFd) -> Result<()> {
-        let snapshot = self.current();
-        match (&snapshot.shim, snapshot.state.live()) {
-            (Some(shim), Some(_)) => {
-                let request = ShimRequest::Attach { exec: None, streams };
-                ask(shim, request, &[socket], &snapshot.record.id).await?;
-            }
-            _ => self.waiting_clients.push((streams, socket)),
-        }
-        self.event(EventKind::Attach, &[]);
-        Ok(())
     }
 
     fn edit(&mut self, edit: Edit) -> Result<()> {
@@ -624,6 +552,7 @@ impl Owner {
 
     async fn remove(&mut self, volumes: bool) -> ControlFlow<()> {
         self.restart_at = None;
+        self.finish_run().await;
         let exit = self.current().state.last_exit().cloned().unwrap_or_default();
         self.change(|s| s.state = State::Removing(exit.clone()));
         self.inbox.close();
@@ -635,19 +564,18 @@ impl Owner {
         ControlFlow::Break(())
     }
 
-    fn save(&self) {
-        let snapshot = self.current();
-        let path = self.inner.paths.container(&snapshot.record.id).record();
-        if let Err(error) = snapshot.record.save(&path) {
-            tracing::error!(container = %snapshot.record.id, %error, "cannot save the container's record");
+    /// Saves the record. A failure is logged.
+    pub(super) fn save(&self) -> bool {
+        let result = self.write_record();
+        if let Err(error) = &result {
+            tracing::error!(container = %self.current().record.id, %error, "cannot save the container's record");
         }
+        result.is_ok()
     }
-}
 
-fn unfrozen(state: &State) -> State {
-    match state {
-        State::Paused(live) => State::Running(live.clone()),
-        other => other.clone(),
+    fn write_record(&self) -> Result<()> {
+        let snapshot = self.current();
+        snapshot.record.save(&self.inner.paths.container(&snapshot.record.id).record())
     }
 }
 
@@ -659,26 +587,6 @@ fn duration_seconds(exit: &ExitRecord) -> String {
 pub(crate) fn restart_policy(record: &ContainerRecord) -> RestartPolicy {
     let policy = &record.host_config.restart_policy;
     RestartPolicy::parse(&policy.name, policy.maximum_retry_count).unwrap_or(RestartPolicy::No)
-}
-
-fn shim_error(id: &ferry_types::ContainerId) -> impl Fn(ferry_shim_proto::ShimError) -> EngineError + '_ {
-    move |e| EngineError::from_shim(id, e)
-}
-
-/// A request that the owner waits for, but not for ever.
-async fn ask(
-    shim: &ShimClient,
-    request: ShimRequest,
-    fds: &[OwnedFd],
-    id: &ferry_types::ContainerId,
-) -> Result<Reply> {
-    match shim.call_within(request, fds, SHIM_PATIENCE).await {
-        Some(answer) => answer.map_err(shim_error(id)),
-        None => Err(EngineError::ShimLost {
-            container: id.to_string(),
-            reason: format!("it does not answer for {} s", SHIM_PATIENCE.as_secs()),
-        }),
-    }
 }
 
 async fn next_notice(notices: &mut Option<mpsc::UnboundedReceiver<ShimNotice>>) -> ShimNotice {

@@ -21,7 +21,14 @@ impl Engine {
     ) -> Result<ContainerUpdateResponse> {
         let handle = self.inner.containers.find(id)?;
         let snapshot = handle.snapshot();
-        let wanted = merge(snapshot.record.host_config.resources.clone(), &body.resources)?;
+        // What cannot be checked by itself is said of the container.
+        let wanted =
+            merge(snapshot.record.host_config.resources.clone(), &body.resources).map_err(|e| match e {
+                EngineError::Conflict(why) => {
+                    EngineError::Conflict(format!("Cannot update container {}: {why}", snapshot.record.id))
+                }
+                other => other,
+            })?;
         resources::validate(&wanted, self.inner.host.cpus).map_err(EngineError::InvalidParameter)?;
         let policy = body.restart_policy;
         if !policy.name.is_empty() {
@@ -73,17 +80,21 @@ fn merge(mut current: Resources, change: &Resources) -> Result<Resources> {
     macro_rules! take {
         ($($field:ident),*) => { $( if change.$field != Resources::default().$field { current.$field = change.$field.clone(); } )* };
     }
-    if change.nano_cpus != 0 && (current.cpu_quota != 0 || current.cpu_period != 0) {
-        return Err(EngineError::Conflict(
-            "Conflicting options: Nano CPUs cannot be updated as CPU Quota/Period has already been set"
-                .to_owned(),
-        ));
+    let set_already = |what: &str, other: &str| {
+        let text = format!("Conflicting options: {what} cannot be updated as {other} has already been set");
+        Err(EngineError::Conflict(text))
+    };
+    if change.nano_cpus != 0 && current.cpu_quota != 0 {
+        return set_already("Nano CPUs", "CPU Quota");
     }
-    if (change.cpu_quota != 0 || change.cpu_period != 0) && current.nano_cpus != 0 {
-        return Err(EngineError::Conflict(
-            "Conflicting options: CPU Quota/Period cannot be updated as NanoCPUs has already been set"
-                .to_owned(),
-        ));
+    if change.nano_cpus != 0 && current.cpu_period != 0 {
+        return set_already("Nano CPUs", "CPU Period");
+    }
+    if change.cpu_quota != 0 && current.nano_cpus != 0 {
+        return set_already("CPU Quota", "NanoCPUs");
+    }
+    if change.cpu_period != 0 && current.nano_cpus != 0 {
+        return set_already("CPU Period", "NanoCPUs");
     }
     // A new memory limit above the old swap limit moves that along, or the kernel would refuse it.
     if change.memory > 0
@@ -91,7 +102,7 @@ fn merge(mut current: Resources, change: &Resources) -> Result<Resources> {
         && current.memory_swap > 0
         && change.memory > current.memory_swap
     {
-        return Err(EngineError::InvalidParameter(
+        return Err(EngineError::Conflict(
             "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
                 .to_owned(),
         ));

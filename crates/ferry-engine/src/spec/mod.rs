@@ -337,6 +337,11 @@ pub(crate) fn exec_process(
     serde_json::to_vec(&process).map_err(|e| e.to_string())
 }
 
+/// Whether a container has a user.
+pub(crate) fn check_user(record: &ContainerRecord, overlay: &Overlay, user: &str) -> Result<(), String> {
+    resolve_user(record, overlay, user).map(drop)
+}
+
 fn resolve_user(
     record: &ContainerRecord,
     overlay: &Overlay,

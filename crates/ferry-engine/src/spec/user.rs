@@ -109,6 +109,9 @@ pub(crate) fn resolve(
     };
     let wanted = if user_part.is_empty() { "0" } else { user_part };
     let by_number = parse_id(wanted);
+    if by_number.is_none() && wanted.parse::<i64>().is_ok() {
+        return Err("uids and gids must be in range 0-2147483647".to_owned());
+    }
     let entry = passwd_entries(passwd).find(|e| e.name == wanted || Some(e.uid) == by_number);
     let (uid, mut gid, home, name) = match (&entry, by_number) {
         (Some(e), _) => (e.uid, e.gid, e.home, Some(e.name)),
