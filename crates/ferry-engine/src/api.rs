@@ -170,6 +170,8 @@ pub struct ImportOptions {
     pub changes: Vec<String>,
     /// `os[/arch[/variant]]`.
     pub platform: Option<String>,
+    /// Where the archive is; it comes with the request when empty.
+    pub url: Option<String>,
 }
 
 /// `POST /images/create?fromImage=…`.
@@ -207,6 +209,8 @@ pub struct ListImages {
     pub filters: Filters,
     /// Fill `SharedSize`.
     pub shared_size: bool,
+    /// Fill `Manifests`.
+    pub manifests: bool,
 }
 
 /// Facts about a path in a container, sent as `X-Docker-Container-Path-Stat`.

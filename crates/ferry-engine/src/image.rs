@@ -6,11 +6,11 @@ use std::sync::Arc;
 use ferry_api::container::{GraphDriver, HealthConfig};
 use ferry_api::image::{
     HistoryItem, ImageConfig, ImageDeleteItem, ImageInspect, ImageMetadata, ImagePruneResponse, ImageSummary,
-    RootFs,
+    ManifestImage, ManifestSize, ManifestSummary, RootFs, UnpackedSize,
 };
 use ferry_api::{Empty, Filters, JsonMessage, List, Map, Time};
 use ferry_image::{Image, InUse, LoadProgress, Platform, RemoveOptions, Removed};
-use ferry_types::{Digest, ImageRef};
+use ferry_types::{Classify as _, Digest, ImageRef};
 use tokio_util::io::SyncIoBridge;
 
 use crate::Engine;
@@ -72,6 +72,9 @@ impl Engine {
         };
         let (before, since) = (created("before")?, created("since")?);
         let until = o.filters.get("until").map(parse_until).collect::<Result<Vec<_>>>()?;
+        for pattern in o.filters.get("reference") {
+            check_pattern(pattern)?;
+        }
         let mut all = self.inner.images.list();
         let parents: std::collections::HashSet<Digest> =
             all.iter().filter_map(|i| i.parent.clone()).collect();
@@ -92,10 +95,14 @@ impl Engine {
     }
 
     /// Everything about an image.
-    pub fn image_inspect(&self, name: &str) -> Result<ImageInspect> {
+    pub fn image_inspect(&self, name: &str, with_manifests: bool) -> Result<ImageInspect> {
         let id = self.inner.images.resolve(name)?;
         let image = self.inner.images.get(&id)?;
-        inspect(&self.inner, &image)
+        let mut inspect = inspect(&self.inner, &image)?;
+        if with_manifests {
+            inspect.manifests = manifests(&self.inner, &image);
+        }
+        Ok(inspect)
     }
 
     /// How an image came about, newest step first.
@@ -197,7 +204,7 @@ impl Engine {
         let mut response = ImagePruneResponse::default();
         for image in self.inner.images.list() {
             let wanted = (!only_dangling || image.repo_tags.is_empty())
-                && until.iter().all(|u| image.created().as_second() < u / 1_000_000_000)
+                && until.iter().all(|u| created_at(&image) < *u)
                 && labels_match(&filters, &image.config.config.labels)
                 && in_use(&self.inner, &image.id).is_none();
             if !wanted {
@@ -224,16 +231,35 @@ impl Engine {
 
     /// Makes an image of a root file system tar.
     pub async fn image_import(&self, o: ImportOptions, body: BodyReader) -> Result<ItemStream<JsonMessage>> {
+        // Refused before anything is sent or fetched.
+        ferry_image::instruction::apply_changes(&mut ferry_image::ContainerConfig::default(), &o.changes)
+            .map_err(|e| invalid(e.to_string()))?;
         let reference = target_reference(o.repo.as_deref(), o.tag.as_deref())?;
+        let platform = o.platform.as_deref().filter(|p| !p.is_empty()).map(parse_platform).transpose()?;
+        let (body, from) = match o.url.as_deref() {
+            None => (body, None),
+            Some(url) => {
+                let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+                let download = self.inner.live.registry().download(&url).await;
+                let download = download.map_err(|e| match e.kind() {
+                    ferry_types::ErrorKind::System => EngineError::System(e.to_string()),
+                    _ => EngineError::Pull(e.into()),
+                })?;
+                (reader(download), Some(url))
+            }
+        };
         let options = ferry_image::ImportOptions {
             reference: reference.clone(),
             message: Some(o.message).filter(|m| !m.is_empty()),
             changes: o.changes,
-            platform: o.platform.as_deref().filter(|p| !p.is_empty()).map(parse_platform).transpose()?,
+            platform,
         };
         let engine = self.clone();
         let mut reader = SyncIoBridge::new(body);
         Ok(stream::from_producer(move |send| {
+            if let Some(url) = from {
+                send(JsonMessage::status("", format!("Downloading from {url}")));
+            }
             let id = engine.inner.images.import_rootfs(&mut reader, options)?;
             if let Some(reference) = reference {
                 engine.inner.image_event(EventKind::Tag, &id, &reference.familiar());
@@ -245,7 +271,12 @@ impl Engine {
     }
 
     /// Reads images from an archive.
-    pub async fn image_load(&self, quiet: bool, body: BodyReader) -> Result<ItemStream<JsonMessage>> {
+    pub async fn image_load(
+        &self,
+        quiet: bool,
+        platform: Option<Platform>,
+        body: BodyReader,
+    ) -> Result<ItemStream<JsonMessage>> {
         let engine = self.clone();
         let mut reader = SyncIoBridge::new(body);
         Ok(stream::from_producer(move |send| {
@@ -257,7 +288,7 @@ impl Engine {
                     send(JsonMessage::progress(id, "Loading layer", signed(current), signed(total)));
                 }
             };
-            let loaded = engine.inner.images.load(&mut reader, &mut report);
+            let loaded = engine.inner.images.load(&mut reader, platform.as_ref(), &mut report);
             match loaded {
                 Ok(images) => {
                     for image in images {
@@ -279,7 +310,11 @@ impl Engine {
     /// Images as an archive.
     pub async fn image_save(&self, names: &[String]) -> Result<ByteStream> {
         for name in names {
-            let id = self.inner.images.resolve(name)?;
+            // Docker does not add the default tag here.
+            let id = self.inner.images.resolve(name).map_err(|e| match e {
+                ferry_image::ImageError::NotFound(_) => ferry_image::ImageError::NotFound(name.clone()),
+                other => other,
+            })?;
             self.inner.image_event(EventKind::Save, &id, id.as_str());
         }
         let images = Arc::clone(&self.inner.images);
@@ -315,7 +350,64 @@ fn wanted_reference(filters: &Filters, name: &ImageRef) -> bool {
         || filters.get("reference").any(|pattern| forms.iter().any(|form| glob(pattern, form)))
 }
 
-/// Go's `path.Match` for `*` and `?`; neither matches a slash.
+/// A download as a body.
+fn reader(download: ferry_registry_client::Download) -> BodyReader {
+    let chunks = futures_util::stream::unfold(Some(download), |download| async move {
+        let mut download = download?;
+        match download.chunk().await {
+            Ok(Some(chunk)) => Some((Ok(chunk), Some(download))),
+            Ok(None) => None,
+            Err(error) => Some((Err(std::io::Error::other(error.to_string())), None)),
+        }
+    });
+    Box::pin(tokio_util::io::StreamReader::new(Box::pin(chunks)))
+}
+
+/// Refuses what Go's `path.Match` calls a syntax error.
+fn check_pattern(pattern: &str) -> Result<()> {
+    let mut rest = pattern.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        rest = match first {
+            b'\\' if tail.is_empty() => return Err(invalid("syntax error in pattern")),
+            b'\\' => &tail[1..],
+            b'[' => class(tail, 0).ok_or_else(|| invalid("syntax error in pattern"))?.1,
+            _ => tail,
+        };
+    }
+    Ok(())
+}
+
+/// Whether `byte` is in the character class that `pattern` begins within, and what follows the class. `None` for a
+/// malformed one.
+fn class(pattern: &[u8], byte: u8) -> Option<(bool, &[u8])> {
+    let one = |p: &[u8]| -> Option<(u8, usize)> {
+        match p {
+            [b'\\', c, ..] => Some((*c, 2)),
+            [b'\\' | b'-' | b']', ..] | [] => None,
+            [c, ..] => Some((*c, 1)),
+        }
+    };
+    let negated = pattern.first() == Some(&b'^');
+    let mut rest = if negated { &pattern[1..] } else { pattern };
+    let (mut found, mut ranges) = (false, 0);
+    loop {
+        if ranges > 0 && rest.first() == Some(&b']') {
+            return Some((found != negated, &rest[1..]));
+        }
+        let (low, n) = one(rest)?;
+        rest = &rest[n..];
+        let mut high = low;
+        if rest.first() == Some(&b'-') {
+            let (given, n) = one(&rest[1..])?;
+            high = given;
+            rest = &rest[1 + n..];
+        }
+        found |= (low..=high).contains(&byte);
+        ranges += 1;
+    }
+}
+
+/// Go's `path.Match`; nothing but itself matches a slash. The pattern has passed [`check_pattern`].
 fn glob(pattern: &str, text: &str) -> bool {
     fn matches(pattern: &[u8], text: &[u8]) -> bool {
         match (pattern.split_first(), text.split_first()) {
@@ -325,6 +417,13 @@ fn glob(pattern: &str, text: &str) -> bool {
                 (0..=limit).any(|n| matches(rest, &text[n..]))
             }
             (Some((b'?', rest)), Some((b, tail))) if *b != b'/' => matches(rest, tail),
+            (Some((b'[', rest)), Some((b, tail))) if *b != b'/' => {
+                class(rest, *b).is_some_and(|(hit, rest)| hit && matches(rest, tail))
+            }
+            (Some((b'\\', rest)), Some((b, tail))) => match rest.split_first() {
+                Some((p, rest)) => p == b && matches(rest, tail),
+                None => false,
+            },
             (Some((p, rest)), Some((b, tail))) if p == b => matches(rest, tail),
             _ => false,
         }
@@ -332,11 +431,44 @@ fn glob(pattern: &str, text: &str) -> bool {
     matches(pattern.as_bytes(), text.as_bytes())
 }
 
+/// The one manifest an image here consists of.
+fn manifests(inner: &Inner, image: &Image) -> List<ManifestSummary> {
+    let unpacked = i64::try_from(image.size).unwrap_or(i64::MAX);
+    let digest = image.manifest.as_ref().unwrap_or(&image.id).to_string();
+    let containers = inner.containers.all().into_iter().map(|h| h.snapshot());
+    let containers = containers.filter(|s| s.record.uses_image(&image.id));
+    let platform = ferry_api::image::Platform {
+        architecture: image.config.architecture.clone(),
+        os: image.config.os.clone(),
+        variant: image.config.variant.clone().unwrap_or_default(),
+        ..ferry_api::image::Platform::default()
+    };
+    vec![ManifestSummary {
+        id: digest.clone(),
+        descriptor: ferry_api::image::Descriptor {
+            media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
+            digest,
+            platform: Some(platform.clone()),
+            ..ferry_api::image::Descriptor::default()
+        },
+        available: true,
+        size: ManifestSize { content: 0, total: unpacked },
+        kind: "image".to_owned(),
+        image_data: Some(ManifestImage {
+            platform,
+            size: UnpackedSize { unpacked },
+            containers: containers.map(|s| s.record.id.to_string()).collect::<Vec<_>>().into(),
+        }),
+    }]
+    .into()
+}
+
 fn summary(inner: &Inner, image: &Image, o: &ListImages) -> ImageSummary {
     let size = i64::try_from(image.size).unwrap_or(i64::MAX);
-    let users = || inner.containers.all().iter().filter(|h| h.snapshot().record.image_id == image.id).count();
+    let users = inner.containers.all().iter().filter(|h| h.snapshot().record.image_id == image.id).count();
     ImageSummary {
-        containers: if o.shared_size { i64::try_from(users()).unwrap_or(i64::MAX) } else { -1 },
+        containers: i64::try_from(users).unwrap_or(i64::MAX),
+        manifests: if o.manifests { manifests(inner, image) } else { List::default() },
         created: image.created().as_second(),
         id: image.id.to_string(),
         labels: if image.config.config.labels.is_empty() {
@@ -432,6 +564,16 @@ mod tests {
     fn globs_stop_at_slashes() {
         assert!(glob("deb*", "debian") && glob("*:12", "debian:12") && glob("a/?", "a/b"));
         assert!(!glob("*", "a/b") && !glob("deb", "debian"));
+    }
+
+    #[test]
+    fn character_classes() {
+        assert!(glob("de[a-c]ian", "debian") && glob("[^x]b", "ab") && glob("a\\*b", "a*b"));
+        assert!(!glob("de[^b]ian", "debian") && !glob("[/]", "/"));
+        for bad in ["[", "a[", "[]", "[a-", "[-a]", "\\"] {
+            assert_eq!(check_pattern(bad).unwrap_err().to_string(), "syntax error in pattern", "{bad}");
+        }
+        assert!(check_pattern("a[b-d]*?").is_ok());
     }
 
     #[test]

@@ -21,7 +21,7 @@ fn load(
     store: &ImageStore,
     archive: &[u8],
 ) -> Result<Vec<ferry_image::LoadedImage>, ferry_image::ImageError> {
-    store.load(&mut &archive[..], &mut |_| {})
+    store.load(&mut &archive[..], None, &mut |_| {})
 }
 
 fn members(archive: &[u8]) -> Vec<(String, Vec<u8>)> {

@@ -11,6 +11,16 @@ pub type Result<T, E = RegistryError> = std::result::Result<T, E>;
 /// Why a registry did not give what was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
+    /// A file cannot be had.
+    #[error("failed to GET {url} with status {status}: {body}")]
+    Download {
+        /// Its URL.
+        url: String,
+        /// Code and reason.
+        status: String,
+        /// What the server says.
+        body: String,
+    },
     /// There is no such tag or digest.
     #[error("manifest for {reference} not found: {cause}")]
     ManifestNotFound {
@@ -191,6 +201,8 @@ impl Classify for RegistryError {
             | Self::RepositoryNotFound { .. }
             | Self::Denied { .. }
             | Self::NoPlatform(_) => ErrorKind::NotFound,
+            Self::Download { status, .. } if status.starts_with("404") => ErrorKind::NotFound,
+            Self::Download { .. } => ErrorKind::System,
             Self::Unauthorized { .. } => ErrorKind::Unauthorized,
             Self::NoIndex { .. } | Self::Url(_) | Self::MediaType(_) | Self::Schema1(_) => {
                 ErrorKind::InvalidParameter

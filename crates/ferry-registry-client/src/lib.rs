@@ -5,6 +5,7 @@
 
 mod auth;
 mod client;
+mod download;
 mod endpoint;
 mod error;
 mod login;
@@ -14,6 +15,7 @@ mod transport;
 
 pub use auth::Auth;
 pub use client::{Blob, ClientOptions, Fetched, ProxyOptions, RegistryClient, Resolved};
+pub use download::Download;
 pub use error::{ApiError, RegistryError, Result};
 pub use manifest::{Descriptor, Index, Manifest};
 pub use search::{Found, Search};

@@ -106,6 +106,11 @@ impl Query {
         self.some("platform").map(parse_platform).transpose()
     }
 
+    /// All values of the `platforms` parameter, each of them JSON.
+    pub(crate) fn platforms(&self) -> Result<Vec<Platform>> {
+        self.all("platforms").iter().map(|text| parse_platform(text)).collect()
+    }
+
     /// The `filters` parameter.
     pub(crate) fn filters(&self) -> Result<Filters> {
         Ok(Filters::parse(self.get("filters"))?)
@@ -113,7 +118,7 @@ impl Query {
 }
 
 /// A platform of image endpoints, in JSON.
-pub(crate) fn parse_platform(text: &str) -> Result<Platform> {
+fn parse_platform(text: &str) -> Result<Platform> {
     ferry_api::json::from_slice(text.as_bytes()).map_err(|e| {
         let reason = e.to_string();
         let reason = reason.strip_prefix("invalid JSON: ").unwrap_or(&reason);

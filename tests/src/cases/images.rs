@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{cases, check, equal};
-use crate::harness::{Case, Ctx};
+use crate::harness::{Case, Ctx, archive};
 
 pub fn cases() -> Vec<Case> {
     cases!(
@@ -23,6 +23,10 @@ pub fn cases() -> Vec<Case> {
             remove_in_use,
             remove_missing,
             layers_are_shared,
+            filters,
+            through_compressors,
+            first_archive_format,
+            import_from_a_url,
         ]
     )
 }
@@ -226,5 +230,115 @@ fn layers_are_shared(t: &Ctx) -> Result<()> {
     equal!(above[..1], below[..]);
     t.ok(&["rmi", &name])?;
     equal!(t.ok(&["run", "--rm", "busybox", "echo", "still there"])?, "still there");
+    Ok(())
+}
+
+fn filters(t: &Ctx) -> Result<()> {
+    let (old, new) = (image(t, "old"), image(t, "new"));
+    let tar = t.settings.busybox.display().to_string();
+    t.ok(&["import", &tar, &old])?;
+    t.ok(&["import", "-c", "LABEL of=filters", &tar, &new])?;
+    let names = |filters: &[&str]| -> Result<Vec<String>> {
+        let mut args = vec!["images", "--format", "{{.Repository}}"];
+        for filter in filters {
+            args.extend(["--filter", filter]);
+        }
+        Ok(t.ok(&args)?.lines().map(str::to_owned).collect())
+    };
+    check!(names(&[&format!("since={old}")])?.contains(&new), "made after");
+    check!(names(&[&format!("before={new}")])?.contains(&old), "made before");
+    equal!(names(&["label=of=filters"])?, [new.clone()]);
+    equal!(names(&[&format!("reference={}[n]ew", old.trim_end_matches("old"))])?, [new.clone()]);
+    equal!(names(&[&format!("reference={old}"), "dangling=true"])?.len(), 0);
+    for (filter, text) in [
+        ("reference=[", "syntax error in pattern"),
+        ("bad=x", "invalid filter 'bad'"),
+        ("until=xx", "failed to parse value as time or duration: \"xx\""),
+        ("before=no-such-image", "No such image: no-such-image:latest"),
+    ] {
+        t.client.run(&["images", "--filter", filter])?.code(1)?.stderr_has(text)?;
+    }
+    t.ok(&["rmi", &old, &new])?;
+    Ok(())
+}
+
+fn through_compressors(t: &Ctx) -> Result<()> {
+    let name = image(t, "x");
+    t.ok(&["import", &t.settings.busybox.display().to_string(), &name])?;
+    let id = t.ok(&["image", "inspect", "-f", "{{.Id}}", &name])?;
+    let tar = t.path("x.tar");
+    t.ok(&["save", "-o", &tar.display().to_string(), &name])?;
+    t.ok(&["rmi", &name])?;
+    for program in ["gzip", "bzip2", "xz", "zstd"] {
+        let packed = std::process::Command::new(program).arg("-c").arg(&tar).output();
+        let Ok(packed) = packed else { continue };
+        check!(packed.status.success(), "{program} failed");
+        let loaded = t.client.run_with(&["load"], packed.stdout)?;
+        loaded.code(0)?;
+        equal!(t.ok(&["image", "inspect", "-f", "{{.Id}}", &name])?, id);
+        t.ok(&["rmi", &name])?;
+    }
+    Ok(())
+}
+
+fn first_archive_format(t: &Ctx) -> Result<()> {
+    let name = image(t, "x");
+    let (base, top) = ("a".repeat(64), "b".repeat(64));
+    let layer = |file: &str| archive::Tar::default().file(file, 0o644, b"x").bytes();
+    let part = |parent: &str| {
+        format!(
+            r#"{{"parent":"{parent}","created":"2015-01-01T00:00:00Z","config":{{"Cmd":["sh"]}},"os":"linux","architecture":"amd64"}}"#
+        )
+    };
+    let repositories = format!(r#"{{"{name}":{{"old":"{top}"}}}}"#);
+    let tar = archive::Tar::default()
+        .file(&format!("{base}/json"), 0o644, part("").as_bytes())
+        .file(&format!("{base}/layer.tar"), 0o644, &layer("first"))
+        .file(&format!("{top}/VERSION"), 0o644, b"1.0")
+        .file(&format!("{top}/json"), 0o644, part(&base).as_bytes())
+        .file(&format!("{top}/layer.tar"), 0o644, &layer("second"))
+        .file("repositories", 0o644, repositories.as_bytes())
+        .bytes();
+    t.client.run_with(&["load"], tar)?.code(0)?;
+    let name = format!("{name}:old");
+    equal!(t.ok(&["image", "inspect", "-f", "{{len .RootFS.Layers}} {{.Config.Cmd}}", &name])?, "2 [sh]");
+    t.ok(&["rmi", &name])?;
+    Ok(())
+}
+
+/// Serves one file once for every request.
+fn import_from_a_url(t: &Ctx) -> Result<()> {
+    use std::io::{Read as _, Write as _};
+    let name = image(t, "x");
+    let file = std::fs::read(&t.settings.busybox)?;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let server = std::thread::spawn(move || -> std::io::Result<()> {
+        for _ in 0..2 {
+            let (mut client, _) = listener.accept()?;
+            let mut request = [0_u8; 4096];
+            let n = client.read(&mut request)?;
+            let found = String::from_utf8_lossy(&request[..n]).starts_with("GET /rootfs.tar ");
+            let status = if found { "200 OK" } else { "404 Not Found" };
+            let body = if found { &file[..] } else { b"nothing here" };
+            write!(
+                client,
+                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            )?;
+            client.write_all(body)?;
+        }
+        Ok(())
+    });
+    let output = t.ok(&["import", &format!("http://{address}/rootfs.tar"), &name])?;
+    check!(output.starts_with(&format!("Downloading from http://{address}/rootfs.tar")), "{output}");
+    equal!(t.ok(&["run", "--rm", &name, "echo", "works"])?, "works");
+    t.client
+        .run(&["import", &format!("http://{address}/other"), &name])?
+        .code(1)?
+        .stderr_has("with status 404 Not Found: nothing here")?;
+    check!(server.join().is_ok_and(|served| served.is_ok()), "the server failed");
+    t.ok(&["rmi", &name])?;
+    t.client.run(&["import", "http://127.0.0.1:1/x", &name])?.code(1)?.stderr_has("connection refused")?;
     Ok(())
 }

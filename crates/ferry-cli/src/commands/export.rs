@@ -62,10 +62,7 @@ impl<'a> Output<'a> {
                     )));
                 }
                 if Path::new(file).is_dir() {
-                    return Err(Failure::new(format!(
-                        "{what}: invalid output path: {} must be a regular file",
-                        text::quote(file)
-                    )));
+                    return Err(Failure::new(format!("{what}: cannot write to a directory")));
                 }
                 Ok(Self { path })
             }

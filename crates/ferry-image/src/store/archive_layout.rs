@@ -36,6 +36,27 @@ pub(super) struct ArchiveImage {
     pub layer_sources: Option<BTreeMap<Digest, Descriptor>>,
 }
 
+/// `json` of one layer in the format of Docker before 1.10.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct V1Image {
+    #[serde(default)]
+    pub parent: Option<String>,
+    #[serde(default)]
+    pub created: Option<jiff::Timestamp>,
+    #[serde(default)]
+    pub author: Option<String>,
+    #[serde(default)]
+    pub comment: Option<String>,
+    #[serde(default)]
+    pub container_config: Option<crate::config::ContainerConfig>,
+    #[serde(default)]
+    pub config: Option<crate::config::ContainerConfig>,
+    #[serde(default)]
+    pub architecture: Option<String>,
+    #[serde(default)]
+    pub os: Option<String>,
+}
+
 /// OCI descriptor, the members that matter here.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

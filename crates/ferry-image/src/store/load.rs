@@ -1,7 +1,7 @@
 //! Reading image archives from a stream, in one pass and whatever the order of their members: documents
 //! are kept in memory, layers are unpacked as they come by, and only when all is there are images made.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{BufReader, Read, Write};
 use std::path::PathBuf;
 
@@ -16,6 +16,7 @@ use super::register::{LayerSource, Registration, chain_ids};
 use crate::archive::compression::{Compression, peek};
 use crate::archive::reader::looks_like_tar;
 use crate::archive::{BLOCK, Entry, Kind, TarReader};
+use crate::config::{History, ImageConfig};
 use crate::error::{ImageError, Result};
 use crate::image::Platform;
 use crate::layer::LayerError;
@@ -29,11 +30,14 @@ const DOCUMENT_MAX: u64 = 8 << 20;
 const DOCUMENTS_MAX: u64 = 64 << 20;
 /// Layers being unpacked while the next one is read.
 const PENDING_MAX: usize = 2;
+/// Parents followed in archives of the first format.
+const LAYERS_MAX: usize = 500;
 /// Progress is reported this often, bytes.
 const PROGRESS_STEP: u64 = 1 << 20;
 
 impl ImageStore {
-    /// Reads a docker-archive (any version) or an OCI layout tar, compressed or not.
+    /// Reads a docker-archive (any version) or an OCI layout tar, compressed or not. With `platform`, images for
+    /// others are left out; without, an index stands for what fits this host.
     ///
     /// # Errors
     /// When the archive is malformed, truncated or incomplete, or the disk fails. Nothing is kept of an
@@ -41,13 +45,14 @@ impl ImageStore {
     pub fn load(
         &self,
         reader: &mut dyn Read,
+        platform: Option<&Platform>,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Vec<LoadedImage>> {
         let stream = |source| ImageError::Stream { what: "read archive", source };
         let (compression, source) = peek(reader).map_err(stream)?;
         let decoder = compression.decoder(BufReader::with_capacity(1 << 18, source)).map_err(stream)?;
         let mut tar = TarReader::new(BufReader::with_capacity(1 << 18, decoder), ());
-        let mut archive = Archive::new(self);
+        let mut archive = Archive::new(self, platform);
         while let Some(entry) = tar.next_entry().map_err(LayerError::from)? {
             archive.member(&mut tar, &entry, progress)?;
         }
@@ -61,6 +66,7 @@ impl ImageStore {
 /// What was found so far.
 struct Archive<'a> {
     store: &'a ImageStore,
+    platform: Option<&'a Platform>,
     documents: HashMap<String, Vec<u8>>,
     documents_size: u64,
     /// Symbolic and hard links: older Docker versions share layers by them.
@@ -75,9 +81,10 @@ struct Archive<'a> {
 }
 
 impl<'a> Archive<'a> {
-    fn new(store: &'a ImageStore) -> Self {
+    fn new(store: &'a ImageStore, platform: Option<&'a Platform>) -> Self {
         Self {
             store,
+            platform,
             documents: HashMap::new(),
             documents_size: 0,
             links: HashMap::new(),
@@ -219,6 +226,8 @@ impl<'a> Archive<'a> {
             self.docker_archive()
         } else if self.documents.contains_key(INDEX_JSON) {
             self.oci_layout()
+        } else if self.documents.contains_key(REPOSITORIES) {
+            self.first_format()
         } else {
             Err(ImageError::Archive(format!("it has neither {MANIFEST_JSON} nor {INDEX_JSON}")))
         }
@@ -229,6 +238,9 @@ impl<'a> Archive<'a> {
         let mut loaded = Vec::new();
         for image in images {
             let config = self.raw(&image.config)?.clone();
+            if !self.is_wanted(&config)? {
+                continue;
+            }
             let references = image
                 .repo_tags
                 .unwrap_or_default()
@@ -241,9 +253,55 @@ impl<'a> Archive<'a> {
         Ok(loaded)
     }
 
+    /// Whether an image is for the platform that was asked for.
+    fn is_wanted(&self, config: &[u8]) -> Result<bool> {
+        let Some(wanted) = self.platform else { return Ok(true) };
+        let config = parse_config(config)?;
+        Ok(wanted.rank(&config.os, &config.architecture, config.variant.as_deref()).is_some())
+    }
+
+    /// The format of Docker before 1.10: a directory per layer with its part of the configuration, and names in
+    /// `repositories`.
+    fn first_format(&mut self) -> Result<Vec<LoadedImage>> {
+        let repositories: BTreeMap<String, BTreeMap<String, String>> = self.document(REPOSITORIES)?;
+        let mut tops: BTreeMap<String, Vec<ImageRef>> = BTreeMap::new();
+        for (name, tags) in repositories {
+            for (tag, top) in tags {
+                tops.entry(top).or_default().push(format!("{name}:{tag}").parse()?);
+            }
+        }
+        let mut loaded = Vec::new();
+        for (top, references) in tops {
+            let mut steps: Vec<(String, V1Image)> = Vec::new();
+            let mut next = Some(top);
+            while let Some(id) = next {
+                if steps.len() > LAYERS_MAX {
+                    return Err(ImageError::TooManyLayers(steps.len()));
+                }
+                let step: V1Image = self.document(&format!("{id}/json"))?;
+                next = step.parent.clone().filter(|p| !p.is_empty());
+                steps.push((id, step));
+            }
+            steps.reverse();
+            let mut layers = Vec::with_capacity(steps.len());
+            let mut diff_ids = Vec::with_capacity(steps.len());
+            for (id, _) in &steps {
+                let member = self.follow(&format!("{id}/layer.tar"))?;
+                let missing = || ImageError::Archive(format!("layer {member:?} is missing"));
+                diff_ids.push(self.diff_ids.get(&member).cloned().ok_or_else(missing)?);
+                layers.push(member);
+            }
+            let config = v1_config(&steps, diff_ids)?;
+            if self.is_wanted(&config)? {
+                loaded.push(self.image(&config, None, &layers, references)?);
+            }
+        }
+        Ok(loaded)
+    }
+
     fn oci_layout(&mut self) -> Result<Vec<LoadedImage>> {
         let index: Index = self.document(INDEX_JSON)?;
-        let host = Platform::host();
+        let host = self.platform.cloned().unwrap_or_else(Platform::host);
         let fits = |d: &&Descriptor| is_image(d) && platform_rank(d, &host).is_some();
         let candidates: Vec<_> = index.manifests.iter().filter(fits).cloned().collect();
         let mut loaded = Vec::new();
@@ -255,6 +313,9 @@ impl<'a> Archive<'a> {
                 return Err(ImageError::Archive(format!("{} is no image but {kind}", descriptor.digest)));
             }
             let config = self.raw(&blob_path(&manifest.config.digest))?.clone();
+            if !self.is_wanted(&config)? {
+                continue;
+            }
             let layers: Vec<_> = manifest.layers.iter().map(|l| blob_path(&l.digest)).collect();
             let references = name_of(&descriptor).into_iter().collect();
             loaded.push(self.image(&config, Some(&raw), &layers, references)?);
@@ -357,6 +418,35 @@ impl<'a> Archive<'a> {
         serde_json::from_slice(self.raw(name)?)
             .map_err(|source| ImageError::Json { what: name.to_owned(), source })
     }
+}
+
+/// The image config that the parts of the first format amount to.
+fn v1_config(steps: &[(String, V1Image)], diff_ids: Vec<Digest>) -> Result<Vec<u8>> {
+    let Some((_, top)) = steps.last() else {
+        return Err(ImageError::Archive("an image without layers".to_owned()));
+    };
+    let history = steps
+        .iter()
+        .map(|(_, step)| History {
+            created: step.created,
+            created_by: step.container_config.as_ref().and_then(|c| c.cmd.as_ref()).map(|cmd| cmd.join(" ")),
+            author: step.author.clone(),
+            comment: step.comment.clone(),
+            ..History::default()
+        })
+        .collect();
+    let host = Platform::host();
+    let or = |given: &Option<String>, default: String| given.clone().unwrap_or(default);
+    super::create::encode(&ImageConfig {
+        architecture: or(&top.architecture, host.architecture),
+        os: or(&top.os, host.os),
+        author: top.author.clone(),
+        config: top.config.clone().unwrap_or_default(),
+        created: top.created,
+        history,
+        rootfs: crate::config::RootFs { diff_ids, ..crate::config::RootFs::default() },
+        ..ImageConfig::default()
+    })
 }
 
 /// The first block of a member's data.

@@ -16,6 +16,9 @@ struct Pruned {
 }
 
 const FILTERS: &[&str] = &[
+    // Nothing of a cache has labels, so none matches.
+    "label",
+    "label!",
     "until",
     "id",
     "parent",

@@ -1,6 +1,7 @@
 //! `/images/…`.
 
 use ferry_api::convert::{request::knows, response};
+use ferry_api::image::Platform;
 use ferry_api::stream::JsonMessage;
 use ferry_engine::api::{ImportOptions, ItemStream, ListImages, PullOptions};
 use ferry_types::ErrorKind;
@@ -8,7 +9,6 @@ use futures_util::StreamExt as _;
 use http::StatusCode;
 
 use crate::error::HttpError;
-use crate::query::parse_platform;
 use crate::reply::{Reply, TAR, empty, json, json_lines, stream};
 use crate::request::Call;
 
@@ -23,6 +23,7 @@ pub(crate) fn list(call: &Call) -> Reply {
         all: q.bool("all"),
         filters,
         shared_size: knows(call.version, 42) && q.bool("shared-size"),
+        manifests: knows(call.version, 47) && q.bool("manifests"),
     };
     let mut list = call.engine.image_list(options)?;
     response::image_list(&mut list, call.version);
@@ -30,8 +31,14 @@ pub(crate) fn list(call: &Call) -> Reply {
 }
 
 pub(crate) fn inspect(call: &Call, name: &str) -> Reply {
+    let manifests = knows(call.version, 48) && call.query.bool("manifests");
+    if manifests && call.query.platform()?.is_some() {
+        return Err(HttpError::invalid(
+            "conflicting options: manifests and platform options cannot both be set",
+        ));
+    }
     check_platform(call, name)?;
-    let image = call.engine.image_inspect(name)?;
+    let image = call.engine.image_inspect(name, manifests)?;
     let value = response::image_inspect(image, call.version);
     json(&value.map_err(|e| HttpError::internal(e.to_string()))?)
 }
@@ -43,8 +50,14 @@ pub(crate) fn history(call: &Call, name: &str) -> Reply {
 
 /// Images here are for one platform each: a request for another one finds nothing.
 fn check_platform(call: &Call, name: &str) -> Result<(), HttpError> {
-    let Some(wanted) = call.query.platform()? else { return Ok(()) };
-    let image = call.engine.image_inspect(name)?;
+    match call.query.platform()? {
+        Some(wanted) => matches_platform(call, name, &wanted),
+        None => Ok(()),
+    }
+}
+
+fn matches_platform(call: &Call, name: &str, wanted: &Platform) -> Result<(), HttpError> {
+    let image = call.engine.image_inspect(name, false)?;
     let given = |part: &str, own: &str| part.is_empty() || part == own;
     if given(&wanted.os, &image.os)
         && given(&wanted.architecture, &image.architecture)
@@ -52,9 +65,6 @@ fn check_platform(call: &Call, name: &str) -> Result<(), HttpError> {
     {
         return Ok(());
     }
-    let shown = |os: &str, architecture: &str, variant: &str| {
-        [os, architecture, variant].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
-    };
     let own = shown(&image.os, &image.architecture, &image.variant);
     let asked = shown(&wanted.os, &wanted.architecture, &wanted.variant);
     Err(HttpError::new(
@@ -63,6 +73,10 @@ fn check_platform(call: &Call, name: &str) -> Result<(), HttpError> {
             "image with reference {name} was found but its platform ({own}) does not match the specified platform ({asked})"
         ),
     ))
+}
+
+fn shown(os: &str, architecture: &str, variant: &str) -> String {
+    [os, architecture, variant].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
 }
 
 pub(crate) async fn tag(call: &Call, name: &str) -> Reply {
@@ -74,11 +88,10 @@ pub(crate) async fn remove(call: &Call, name: &str) -> Reply {
     if name.trim().is_empty() {
         return Err(HttpError::invalid("image name cannot be blank"));
     }
-    if call.query.has("platforms") {
-        for text in call.query.all("platforms") {
-            parse_platform(&text)?;
+    if knows(call.version, 50) {
+        for platform in call.query.platforms()? {
+            matches_platform(call, name, &platform)?;
         }
-        return Err(HttpError::not_implemented("removing an image for some platforms only is not supported"));
     }
     let (force, no_prune) = (call.query.bool("force"), call.query.bool("noprune"));
     json(&call.engine.image_remove(name, force, no_prune).await?)
@@ -107,16 +120,13 @@ async fn pull(call: Call, image: String) -> Reply {
 
 async fn import(call: Call) -> Reply {
     let source = call.query.get("fromSrc").to_owned();
-    if source != "-" {
-        let message = format!("importing from {source:?}: only the request body (\"-\") is supported");
-        return Err(HttpError::not_implemented(message));
-    }
     let options = ImportOptions {
         repo: call.query.owned("repo"),
         tag: call.query.owned("tag"),
         message: call.query.owned("message").unwrap_or_else(|| format!("Imported from {source}")),
         changes: call.query.all("changes"),
         platform: call.query.owned("platform").filter(|_| knows(call.version, 32)),
+        url: Some(source).filter(|s| s != "-" && !s.is_empty()),
     };
     let engine = call.engine.clone();
     progress(engine.image_import(options, call.reader()).await?).await
@@ -124,16 +134,32 @@ async fn import(call: Call) -> Reply {
 
 pub(crate) async fn load(call: Call) -> Reply {
     let quiet = call.query.bool_or("quiet", true);
+    let platform = match call.query.platform()? {
+        Some(p) if knows(call.version, 48) => Some(ferry_types::Platform {
+            os: p.os,
+            architecture: p.architecture,
+            variant: Some(p.variant).filter(|v| !v.is_empty()),
+        }),
+        _ => None,
+    };
     let engine = call.engine.clone();
-    progress(engine.image_load(quiet, call.reader()).await?).await
+    progress(engine.image_load(quiet, platform, call.reader()).await?).await
 }
 
 pub(crate) async fn save(call: &Call, names: &[String]) -> Reply {
     if names.is_empty() {
         return Err(HttpError::invalid("no image was named"));
     }
-    for name in names {
-        check_platform(call, name)?;
+    if let Some(wanted) = call.query.platform()?.filter(|_| knows(call.version, 48)) {
+        for name in names {
+            matches_platform(call, name, &wanted).map_err(|error| match error.status {
+                StatusCode::NOT_FOUND if error.message.starts_with("image with reference") => {
+                    let wanted = shown(&wanted.os, &wanted.architecture, &wanted.variant);
+                    HttpError::internal(format!("no suitable export target found for platform {wanted}"))
+                }
+                _ => error,
+            })?;
+        }
     }
     Ok(stream(TAR, call.engine.image_save(names).await?))
 }
