@@ -22,6 +22,10 @@ use crate::time::parse_instant;
 /// Version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// What clients are told: the release of Docker this one behaves as, with its own version as build metadata. Clients refuse
+/// engines older than what they need, and mean Docker's numbers: testcontainers for Java wants at least 1.6, others 18.09.
+const SERVER_VERSION: &str = concat!("28.5.2+ferry", env!("CARGO_PKG_VERSION"));
+
 impl Engine {
     /// `GET /version`.
     pub fn version(&self) -> VersionResponse {
@@ -36,7 +40,7 @@ impl Engine {
         ];
         VersionResponse {
             platform: PlatformName { name: format!("ferry {VERSION}") },
-            version: VERSION.to_owned(),
+            version: SERVER_VERSION.to_owned(),
             api_version: ferry_api::version::MAX.to_string(),
             min_api_version: ferry_api::version::MIN.to_string(),
             os: "linux".to_owned(),
@@ -44,7 +48,7 @@ impl Engine {
             components: vec![
                 ComponentVersion {
                     name: "Engine".to_owned(),
-                    version: VERSION.to_owned(),
+                    version: SERVER_VERSION.to_owned(),
                     details: details.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
                 },
                 ComponentVersion {
@@ -128,7 +132,7 @@ impl Engine {
             docker_root_dir: inner.paths.data_root().to_string_lossy().into_owned(),
             name: inner.host.hostname.clone(),
             labels: live.labels.clone().into(),
-            server_version: VERSION.to_owned(),
+            server_version: SERVER_VERSION.to_owned(),
             runtimes: ["ferry", "runc", "io.containerd.runc.v2"]
                 .into_iter()
                 .chain(live.runtimes.keys().map(String::as_str))
