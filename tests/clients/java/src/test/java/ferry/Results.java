@@ -42,7 +42,7 @@ public final class Results implements TestExecutionListener {
                     write(test, "passed", null);
                 }
             }
-            case ABORTED -> write(test, "skipped", reason);
+            case ABORTED -> write(test, "skipped", result.getThrowable().map(Throwable::getMessage).orElse(null));
             // A class that cannot be set up fails too, not only what is in it.
             case FAILED -> write(test, "failed", reason);
         }
