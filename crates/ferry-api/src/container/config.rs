@@ -58,6 +58,7 @@ pub struct ContainerConfig {
     #[serde(skip_serializing_if = "is_zero")]
     pub mac_address: String,
     /// Triggers for images built from this one.
+    #[serde(skip_serializing_if = "is_empty_list")]
     pub on_build: List<String>,
     /// User metadata.
     pub labels: Map<String>,

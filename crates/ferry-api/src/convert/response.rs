@@ -1,6 +1,7 @@
 //! Responses in the form of older versions.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::container::{ContainerInspect, ContainerSummary};
@@ -86,7 +87,10 @@ pub fn image_list(list: &mut [ImageSummary], version: ApiVersion) {
 ///
 /// # Errors
 /// Never for this type: it has no map key that is not a string.
-pub fn image_inspect(mut image: ImageInspect, version: ApiVersion) -> Result<Value, serde_json::Error> {
+pub fn image_inspect(
+    mut image: ImageInspect,
+    version: ApiVersion,
+) -> Result<Box<RawValue>, serde_json::Error> {
     if version < ApiVersion(48) {
         image.descriptor = None;
     }
@@ -96,10 +100,10 @@ pub fn image_inspect(mut image: ImageInspect, version: ApiVersion) -> Result<Val
             image.created = crate::json::Time::default().to_string();
         }
     }
-    let mut value = serde_json::to_value(&image)?;
     if version >= ApiVersion(52) {
-        return Ok(value);
+        return serde_json::value::to_raw_value(&image);
     }
+    let mut value = serde_json::to_value(&image)?;
     add_missing(&mut value, json!({"Parent": "", "Comment": "", "DockerVersion": "", "Author": ""}));
     let config = &mut value["Config"];
     add_missing(
@@ -117,7 +121,77 @@ pub fn image_inspect(mut image: ImageInspect, version: ApiVersion) -> Result<Val
     if version < ApiVersion(45) {
         add_missing(&mut value, json!({"Container": "", "ContainerConfig": null}));
     }
-    Ok(value)
+    RawValue::from_string(in_order(&value, &IMAGE_MEMBERS))
+}
+
+/// Members of an image in the order people know them in, outermost first; those of inner objects need no
+/// names of their own, as no name stands in both.
+const IMAGE_MEMBERS: [&str; 44] = [
+    "Id",
+    "RepoTags",
+    "RepoDigests",
+    "Parent",
+    "Comment",
+    "Created",
+    "Container",
+    "ContainerConfig",
+    "DockerVersion",
+    "Author",
+    "Config",
+    "Architecture",
+    "Variant",
+    "Os",
+    "OsVersion",
+    "Size",
+    "VirtualSize",
+    "GraphDriver",
+    "RootFS",
+    "Metadata",
+    "Descriptor",
+    "Manifests",
+    "Hostname",
+    "Domainname",
+    "User",
+    "AttachStdin",
+    "AttachStdout",
+    "AttachStderr",
+    "ExposedPorts",
+    "Tty",
+    "OpenStdin",
+    "StdinOnce",
+    "Env",
+    "Cmd",
+    "Healthcheck",
+    "ArgsEscaped",
+    "Image",
+    "Volumes",
+    "WorkingDir",
+    "Entrypoint",
+    "OnBuild",
+    "Labels",
+    "StopSignal",
+    "Type",
+];
+
+/// JSON with the members of objects in the order of `names`, the others behind them.
+fn in_order(value: &Value, names: &[&str]) -> String {
+    match value {
+        Value::Object(members) => {
+            let place = |name: &str| names.iter().position(|n| *n == name).unwrap_or(names.len());
+            let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
+            sorted.sort_by_key(|(name, _)| place(name));
+            let texts: Vec<String> = sorted
+                .into_iter()
+                .map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), in_order(value, names)))
+                .collect();
+            format!("{{{}}}", texts.join(","))
+        }
+        Value::Array(items) => {
+            let texts: Vec<String> = items.iter().map(|item| in_order(item, names)).collect();
+            format!("[{}]", texts.join(","))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Adds the members of one object that another does not have.
@@ -247,11 +321,14 @@ mod tests {
     fn image_configs_grow_towards_the_past() {
         let members = |minor| {
             let value = image_inspect(ImageInspect::default(), ApiVersion(minor)).unwrap();
+            let value: Value = serde_json::from_str(value.get()).unwrap();
             (value.get("VirtualSize").is_some(), value["Config"].as_object().unwrap().len())
         };
         assert_eq!([members(52), members(51), members(49)].map(|m| m.1), [0, 8, 17]);
         let image = ImageInspect { size: 5, ..Default::default() };
-        assert_eq!(image_inspect(image, ApiVersion(43)).unwrap()["VirtualSize"], 5);
+        let text = image_inspect(image, ApiVersion(43)).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(text.get()).unwrap()["VirtualSize"], 5);
+        assert!(text.get().starts_with("{\"Id\":"), "members come in the order people know");
     }
 
     #[test]

@@ -329,6 +329,9 @@ fn normalize_host_config(mut h: HostConfig, inner: &Inner, warnings: &mut Vec<St
     if h.resources.memory_swap == 0 && h.resources.memory > 0 {
         h.resources.memory_swap = h.resources.memory.saturating_mul(2);
     }
+    if !inner.host.cgroup_v2 && h.resources.oom_kill_disable == Some(true) && h.resources.memory == 0 {
+        warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.".to_owned());
+    }
     if inner.host.cgroup_v2 && h.resources.oom_kill_disable == Some(true) {
         h.resources.oom_kill_disable = None;
         warnings.push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".to_owned());
