@@ -273,12 +273,6 @@ impl Engine {
             text.as_deref().filter(|t| !t.is_empty()).map(|t| parse_instant(field, t)).transpose()
         };
         let (since, until) = (instant("since", &o.since)?, instant("until", &o.until)?);
-        if let (Some(_), Some(_), true) = (since, until, since > until) {
-            let (since, until) = (o.since.unwrap_or_default(), o.until.unwrap_or_default());
-            return Err(EngineError::InvalidParameter(format!(
-                "`since` time ({since}) cannot be after `until` time ({until})"
-            )));
-        }
         let (past, receiver) = self.inner.events.listen(since);
         let filters = Arc::new(o.filters);
         let state = (past.into_iter(), receiver, filters, until);

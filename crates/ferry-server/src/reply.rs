@@ -86,6 +86,21 @@ where
     response
 }
 
+/// A JSON text sequence (RFC 7464): each text between a record separator and a line feed.
+pub(crate) fn json_sequence<T, E>(
+    items: impl Stream<Item = std::result::Result<T, E>> + Send + 'static,
+) -> Response<Body>
+where
+    T: Serialize,
+{
+    let records = items.filter_map(|item| {
+        let text = item.ok().and_then(|item| ferry_api::json::to_vec(&item).ok());
+        let record = text.map(|text| Ok(Bytes::from([&[0x1e], text.as_slice()].concat())));
+        std::future::ready(record)
+    });
+    Response::new(Body::stream(records))
+}
+
 /// The `Content-Type` of a stream of output.
 pub(crate) fn output_type(multiplexed: bool, version: ferry_api::ApiVersion) -> &'static str {
     // Clients before 1.42 know from the container whether frames are there.

@@ -100,7 +100,7 @@ fn sample(inner: &Inner, snapshot: &Snapshot) -> Result<ContainerStats> {
     stats.memory_stats = memory(usage.memory, inner);
     stats.pids_stats = PidsStats { current: usage.pids.current, limit: usage.pids.limit };
     stats.num_procs = 0;
-    stats.blkio_stats = blkio(&usage.blkio);
+    stats.blkio_stats = blkio(&usage.blkio, inner.host.cgroup_v2);
     stats.networks = networks(record, live.pid).into_iter().collect();
     Ok(stats)
 }
@@ -145,10 +145,12 @@ fn memory(usage: cgroup::Memory, inner: &Inner) -> MemoryStats {
     }
 }
 
-fn blkio(usage: &cgroup::Blkio) -> BlkioStats {
+fn blkio(usage: &cgroup::Blkio, v2: bool) -> BlkioStats {
+    // What Docker has no figures for is empty on v1 and missing on v2.
+    let none = || if v2 { List::default() } else { List::empty() };
     let list = |entries: &[cgroup::BlkioEntry]| -> List<BlkioEntry> {
         if entries.is_empty() {
-            return List::default();
+            return none();
         }
         let wire = |e: &cgroup::BlkioEntry| BlkioEntry {
             major: e.major,
@@ -161,7 +163,12 @@ fn blkio(usage: &cgroup::Blkio) -> BlkioStats {
     BlkioStats {
         io_service_bytes_recursive: list(&usage.bytes),
         io_serviced_recursive: list(&usage.ops),
-        ..BlkioStats::default()
+        io_queue_recursive: none(),
+        io_service_time_recursive: none(),
+        io_wait_time_recursive: none(),
+        io_merged_recursive: none(),
+        io_time_recursive: none(),
+        sectors_recursive: none(),
     }
 }
 

@@ -11,7 +11,9 @@ use http::{Response, StatusCode};
 
 use crate::body::Body;
 use crate::error::{HttpError, Result};
-use crate::reply::{self, JSON, Reply, TAR, content_type, empty, json, json_lines, output_type};
+use crate::reply::{
+    self, JSON, Reply, TAR, content_type, empty, json, json_lines, json_sequence, output_type,
+};
 use crate::request::Call;
 
 pub(crate) async fn logs(call: Call, id: &str) -> Reply {
@@ -45,15 +47,19 @@ fn wants_json_log(call: &Call) -> Result<Option<&'static str>> {
     if !knows(call.version, 54) {
         return Ok(None);
     }
-    let accept =
-        call.head.headers.get(http::header::ACCEPT).and_then(|a| a.to_str().ok()).unwrap_or_default();
-    let mut accepted = accept.split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim());
-    let kind = accepted.find_map(|wanted| KINDS.into_iter().find(|kind| *kind == wanted));
+    let kind = accepted(call, &KINDS);
     match call.query.get("format") {
         "" => Ok(kind),
         "json" => Ok(Some(kind.unwrap_or(KINDS[1]))),
         _ => Err(HttpError::invalid("unsupported log format")),
     }
+}
+
+/// The first of the content types a client accepts that is offered.
+fn accepted(call: &Call, offered: &[&'static str]) -> Option<&'static str> {
+    let accept = call.head.headers.get(http::header::ACCEPT).and_then(|a| a.to_str().ok())?;
+    let mut wanted = accept.split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    wanted.find_map(|wanted| offered.iter().find(|kind| **kind == wanted)).copied()
 }
 
 pub(crate) async fn events(call: Call) -> Reply {
@@ -71,10 +77,16 @@ pub(crate) async fn events(call: Call) -> Reply {
     let known = events.filter_map(move |event| {
         std::future::ready(event.map(|event| response::event(event, call.version)).transpose())
     });
-    let mut response = json_lines(known, |_| None);
-    if knows(call.version, 52) {
-        content_type(&mut response, "application/jsonl");
+    if !knows(call.version, 52) {
+        return Ok(json_lines(known, |_| None));
     }
+    let kind = accepted(&call, &["application/jsonl", "application/x-ndjson", "application/json-seq"]);
+    let kind = kind.unwrap_or("application/jsonl");
+    let mut response = match kind {
+        "application/json-seq" => json_sequence(known),
+        _ => json_lines(known, |_| None),
+    };
+    content_type(&mut response, kind);
     Ok(response)
 }
 
