@@ -255,3 +255,79 @@ fn a_full_disk_leaves_nothing() {
     // The space is free again.
     import(6 << 20).unwrap();
 }
+
+/// A member `name` behind an extended header with these records.
+fn extended(records: &[(&str, &str)], name: &str, data: &[u8]) -> Vec<u8> {
+    let mut text = String::new();
+    for (key, value) in records {
+        let body = format!(" {key}={value}\n");
+        let mut length = body.len();
+        while length != body.len() + length.to_string().len() {
+            length = body.len() + length.to_string().len();
+        }
+        text.push_str(&format!("{length}{body}"));
+    }
+    Tar::new().raw(EntryType::XHeader, "pax", "", text.as_bytes()).file(name, data).done()
+}
+
+#[test]
+fn bombs_cost_what_they_weigh() {
+    let bench = Bench::new();
+    let sparse = |size: &str, map: &str| {
+        let records = [
+            ("GNU.sparse.major", "1"),
+            ("GNU.sparse.minor", "0"),
+            ("GNU.sparse.name", "s"),
+            ("GNU.sparse.realsize", size),
+        ];
+        let mut data = map.as_bytes().to_vec();
+        data.resize(512, 0);
+        data.extend_from_slice(b"abc");
+        extended(&records, "GNUSparseFile.0/s", &data)
+    };
+    let huge = (u64::MAX / 2).to_string();
+    let before = space(&bench);
+    for (what, tar) in [
+        ("one terabyte with nothing in it", sparse("1099511627776", "1\n0\n3\n")),
+        ("larger than any file", sparse(&huge, "1\n0\n3\n")),
+        ("data beyond the end", sparse("10", "1\n4096\n3\n")),
+        ("data at the end of all numbers", sparse(&huge, &format!("1\n{huge}\n3\n"))),
+        ("more pieces than there are bytes", sparse("4096", "999999999\n0\n1\n")),
+        ("pieces that overlap", sparse("4096", "2\n0\n2\n1\n1\n")),
+        ("a size that is not there", extended(&[("size", "1099511627776")], "f", b"x")),
+        ("a name of a megabyte", extended(&[("path", &"n".repeat(1 << 20))], "f", b"x")),
+        ("a name of many directories", extended(&[("path", &"d/".repeat(3000))], "f", b"x")),
+        ("a record that is longer than its header", extended(&[("comment", "x")], "f", b"x")[..700].to_vec()),
+        ("an attribute of a megabyte", extended(&[("SCHILY.xattr.user.a", &"v".repeat(1 << 20))], "f", b"x")),
+    ] {
+        let result = bench.import(&tar, None);
+        if let Ok(id) = &result {
+            // What was taken can be given back as it came.
+            let mut out = Vec::new();
+            let chain = bench.store.get(id).unwrap().chain[0].clone();
+            bench.store.write_layer_tar(&chain, &mut out).unwrap();
+            assert_eq!(out, tar, "{what}");
+        } else {
+            let kind = ferry_types::Classify::kind(result.as_ref().unwrap_err());
+            assert_eq!(kind, ferry_types::ErrorKind::InvalidParameter, "{what}: {result:?}");
+        }
+        bench.assert_tidy();
+        assert!(space(&bench) < before + (32 << 20), "{what} takes {} bytes of disk", space(&bench) - before);
+    }
+}
+
+/// Bytes the store takes on disk.
+fn space(bench: &Bench) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let (mut total, mut todo) = (0, vec![bench.dir.path().to_owned()]);
+    while let Some(dir) = todo.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            total += meta.blocks() * 512;
+            if meta.is_dir() {
+                todo.push(entry.path());
+            }
+        }
+    }
+    total
+}
