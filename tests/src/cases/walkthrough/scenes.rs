@@ -12,7 +12,11 @@ use crate::harness::{Case, Ctx, eventually, skip};
 
 pub fn cases() -> Vec<Case> {
     [
-        cases!("walkthrough", EachClient, [leaving_a_container, shared_directory, dangling_images]),
+        cases!(
+            "walkthrough",
+            EachClient,
+            [leaving_a_container, shared_directory, inherited_volumes, dangling_images]
+        ),
         cases!("walkthrough", Engine, [commit_of_an_image_with_vim]),
     ]
     .into_iter()
@@ -84,6 +88,41 @@ fn shared_directory(t: &Ctx) -> Result<()> {
     equal!(t.ok(&["exec", &reader, "cat", "/tmp/docker_data/host_data.txt"])?, "outside");
     let refused = t.client.run(&["exec", &reader, "touch", "/tmp/docker_data/x"])?;
     refused.code(1)?.stderr_has("Read-only file system")?;
+    Ok(())
+}
+
+/// Volumes are inherited, shared, and outlive the container they came from.
+fn inherited_volumes(t: &Ctx) -> Result<()> {
+    let (dir, volume) = directory(t, "mydocker", "/tmp/docker_data")?;
+    let names = [t.name("u1"), t.name("u2"), t.name("u3")];
+    let start = |name: &str, from: &[&str]| {
+        let run = ["run", "-dit", "--privileged=true", "--name", name];
+        t.ok(&[run.as_slice(), from, &["busybox"]].concat())
+    };
+    start(&names[0], &["-v", &volume, "-v", "/anonymous"])?;
+    start(&names[1], &["--volumes-from", &names[0]])?;
+    start(&names[2], &["--volumes-from", &names[1]])?;
+    let touch = |name: &str, file: &str| t.ok(&["exec", name, "touch", file]);
+    let list = |name: &str, at: &str| t.ok(&["exec", name, "ls", at]);
+    for name in &names {
+        touch(name, &format!("/tmp/docker_data/{name}"))?;
+        touch(name, &format!("/anonymous/{name}"))?;
+    }
+    let all = names.join("\n");
+    for name in &names {
+        equal!(list(name, "/tmp/docker_data")?, all);
+        equal!(list(name, "/anonymous")?, all);
+    }
+    // The parent's end, and its removal with its volumes, are nothing to the heirs.
+    t.ok(&["stop", "-t", "0", &names[0]])?;
+    t.ok(&["rm", "-v", &names[0]])?;
+    touch(&names[1], "/anonymous/after")?;
+    equal!(list(&names[2], "/anonymous")?, format!("after\n{all}"));
+    check!(dir.join(&names[0]).exists(), "the host does not see the file");
+    let mounts = |name: &str| t.inspect(name, "{{range .Mounts}}{{.Type}}:{{.Destination}} {{end}}");
+    check!(mounts(&names[2])?.contains("bind:/tmp/docker_data"), "{}", mounts(&names[2])?);
+    check!(mounts(&names[2])?.contains("volume:/anonymous"), "{}", mounts(&names[2])?);
+    t.ok(&["rm", "-f", "-v", &names[1], &names[2]])?;
     Ok(())
 }
 
