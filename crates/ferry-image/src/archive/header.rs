@@ -63,7 +63,11 @@ pub struct Sparse {
 impl Entry {
     /// The path for messages.
     pub fn shown(&self) -> String {
-        String::from_utf8_lossy(&self.path).into_owned()
+        const LONGEST: usize = 1024;
+        match self.path.get(..LONGEST) {
+            Some(start) => format!("{}…", String::from_utf8_lossy(start)),
+            None => String::from_utf8_lossy(&self.path).into_owned(),
+        }
     }
 
     /// Size of the file once unpacked.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::confined::{Confined, Located, is_whiteout, proc_path};
+use super::confined::{Confined, Located, is_whiteout, open_child, proc_path};
 use super::recipe::RecipeWriter;
 use super::{LayerError, OPAQUE_XATTR, WHITEOUT_OPAQUE, WHITEOUT_PREFIX};
 use crate::archive::{Entry, Kind, TarReader};
@@ -62,6 +62,9 @@ pub fn apply<R: BufRead>(source: R, stage: &Path, need_end: bool) -> Result<Appl
     implicit.sort();
     Ok(Applied { size: layer.size, tar_size, implicit })
 }
+
+/// The kernel takes no longer paths (path_resolution(7)), so nobody could use such a member.
+const PATH_MAX: usize = 4096;
 
 struct Unpacker {
     stage: PathBuf,
@@ -112,6 +115,9 @@ impl Unpacker {
         entry: &Entry,
     ) -> Result<(), LayerError> {
         let path = clean(&entry.path).map_err(|reason| LayerError::Path { member: entry.shown(), reason })?;
+        if path.len() >= PATH_MAX {
+            return Err(LayerError::Path { member: entry.shown(), reason: "file name too long" });
+        }
         let Some((parent, name)) = split(&path) else {
             return self.root_attributes(entry);
         };
@@ -153,7 +159,8 @@ impl Unpacker {
         let mut at = self.diff.locate(b".").map_err(failed(entry, "open parent directory"))?;
         for name in path.split(|b| *b == b'/').filter(|c| !c.is_empty()) {
             let below = join(&at.path, name);
-            match self.diff.open_strict(&below, OFlags::PATH | OFlags::DIRECTORY) {
+            // From the parent on: a deep path must not be walked again for each of its parts.
+            match open_child(at.fd.as_fd(), name) {
                 Ok(fd) => {
                     at = Located { fd, path: below };
                     continue;

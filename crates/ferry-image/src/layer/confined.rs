@@ -75,6 +75,15 @@ impl Confined {
     }
 }
 
+/// Opens a directory in a directory that is inside already; `name` is one component.
+///
+/// # Errors
+/// `ELOOP` when it is a symbolic link, and the usual ones.
+pub fn open_child(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat2(dir, name, flags, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+}
+
 /// openat2(2) of a path; retried, since the kernel gives `EAGAIN` when a rename anywhere on the system
 /// races with the resolution of `..`.
 fn openat2(dir: BorrowedFd<'_>, path: &[u8], flags: OFlags, resolve: ResolveFlags) -> io::Result<OwnedFd> {
