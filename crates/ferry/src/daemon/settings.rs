@@ -144,7 +144,7 @@ fn listeners(v: &Values, around: &Surroundings) -> Result<Vec<ListenSpec>, Strin
             false => super::DEFAULT_SOCKET.to_owned(),
         });
     }
-    let tls = tls_files(v)?;
+    let tls = tls_files(v, around)?;
     let group = v.text("group");
     let insecure = v.flag("insecure-tcp").unwrap_or(false);
     hosts
@@ -163,23 +163,23 @@ fn listeners(v: &Values, around: &Surroundings) -> Result<Vec<ListenSpec>, Strin
         .collect()
 }
 
-/// TLS settings of TCP listeners.
-fn tls_files(v: &Values) -> Result<Option<TlsFiles>, String> {
-    let verify = v.flag("tlsverify").unwrap_or(false);
-    let file = |name: &str| v.text(name).map(PathBuf::from);
-    let (ca, cert, key) = (file("tlscacert"), file("tlscert"), file("tlskey"));
-    if !v.flag("tls").unwrap_or(false) && !verify {
+/// TLS settings of TCP listeners. Files that are not named are where Docker looks for them.
+fn tls_files(v: &Values, around: &Surroundings) -> Result<Option<TlsFiles>, String> {
+    let directory = match (around.variable("DOCKER_CERT_PATH"), around.variable("HOME")) {
+        (Some(directory), _) => PathBuf::from(directory),
+        (None, home) => PathBuf::from(home.unwrap_or_else(|| "/root".to_owned())).join(".docker"),
+    };
+    let file = |name: &str, usual: &str| v.text(name).map_or_else(|| directory.join(usual), PathBuf::from);
+    let (ca, cert, key) =
+        (file("tlscacert", "ca.pem"), file("tlscert", "cert.pem"), file("tlskey", "key.pem"));
+    let verify = v.flag("tlsverify");
+    if !v.flag("tls").unwrap_or(false) && verify != Some(true) {
         return Ok(None);
     }
-    let (Some(cert), Some(key)) = (cert, key) else {
-        return Err("TLS needs --tlscert and --tlskey".to_owned());
-    };
-    let client_ca = match (verify, ca) {
-        (true, None) => return Err("--tlsverify needs --tlscacert".to_owned()),
-        (true, ca) => ca,
-        (false, _) => None,
-    };
-    Ok(Some(TlsFiles { cert, key, client_ca }))
+    for file in [&cert, &key].into_iter().chain((verify == Some(true)).then_some(&ca)) {
+        std::fs::metadata(file).map_err(|e| format!("could not read TLS file {}: {e}", file.display()))?;
+    }
+    Ok(Some(TlsFiles { cert, key, client_ca: (verify == Some(true)).then_some(ca) }))
 }
 
 /// The part of the settings that may change while the daemon runs.
