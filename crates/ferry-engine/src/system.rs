@@ -214,7 +214,9 @@ impl Engine {
                     });
                     volume
                 };
-                Ok(engine.inner.volumes.all().into_iter().map(wire).collect::<Vec<_>>())
+                // As Docker: what is mounted from elsewhere is not counted, and may take long to look through.
+                let own = engine.inner.volumes.all().into_iter().filter(|v| v.options.is_empty());
+                Ok(own.map(wire).collect::<Vec<_>>())
             })
             .await?
         };

@@ -84,7 +84,11 @@ impl Engine {
                     && labels_match(&filters, &volume.labels)
                     && volume_users(inner, &volume.name).is_empty();
                 if wanted {
-                    let size = directory_size(&inner.volumes.data_dir(&volume.name));
+                    let size = match volume.options.is_empty() {
+                        true => directory_size(&inner.volumes.data_dir(&volume.name)),
+                        // What is mounted there stays where it is.
+                        false => 0,
+                    };
                     remove_volume(inner, &volume.name)?;
                     response.volumes_deleted.push(volume.name);
                     response.space_reclaimed += size;

@@ -60,8 +60,9 @@ pub(crate) async fn launch(
 ) -> std::result::Result<Started, LaunchFailure> {
     let began = std::time::Instant::now();
     let task_inner = Arc::clone(inner);
-    let record_id = record.id.clone();
-    let released = super::mount_sources::mounted_volumes(inner, &record);
+    // Most containers have none.
+    let volumes = super::mount_sources::mounted_volumes(inner, &record);
+    let mounted = (!volumes.is_empty()).then(|| (record.id.clone(), volumes));
     let (prepared, steps) = crate::blocking_raw(move || {
         let mut steps = Steps::default();
         let prepared = prepare(&task_inner, &mut steps, record);
@@ -73,8 +74,8 @@ pub(crate) async fn launch(
         Ok(prepared) => run(inner, prepared, clients).await,
         Err(error) => Err(error.into()),
     };
-    if result.is_err() {
-        super::teardown::release_volumes(inner, record_id, released).await;
+    if let (Err(_), Some((id, volumes))) = (&result, mounted) {
+        super::teardown::release_volumes(inner, id, volumes).await;
     }
     tracing::debug!(prepare = ?prepared_after, total = ?began.elapsed(), ok = result.is_ok(), "start");
     if result.is_err() {

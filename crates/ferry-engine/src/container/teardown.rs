@@ -25,7 +25,9 @@ const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
 /// the end.
 pub(crate) async fn free_run(inner: &Arc<Inner>, record: &ContainerRecord) {
     let volumes = super::mount_sources::mounted_volumes(inner, record);
-    release_volumes(inner, record.id.clone(), volumes).await;
+    if !volumes.is_empty() {
+        release_volumes(inner, record.id.clone(), volumes).await;
+    }
     let Some(endpoint) = record.endpoint.clone() else { return };
     let bridge = Arc::clone(&inner.bridge);
     match crate::blocking_raw(move || bridge.release(&endpoint)).await {
@@ -39,9 +41,6 @@ pub(crate) async fn free_run(inner: &Arc<Inner>, record: &ContainerRecord) {
 
 /// Ends a container's use of volumes that are file systems of their own; the last one unmounts them.
 pub(crate) async fn release_volumes(inner: &Arc<Inner>, id: ContainerId, volumes: Vec<String>) {
-    if volumes.is_empty() {
-        return;
-    }
     let inner = Arc::clone(inner);
     let release = move || {
         for volume in volumes {
