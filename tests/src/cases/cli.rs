@@ -167,7 +167,7 @@ fn contexts_of_either_client(t: &Ctx) -> Result<()> {
         run(&other, &["ps", "-q"])?.code(0)?;
         run(&other, &["context", "inspect", "mine", "-f", "{{.Endpoints.docker.Host}}"])?
             .code(0)?
-            .stdout(&format!("{}", t.client.host))?;
+            .stdout(&t.client.host)?;
         let archive = dir.join("archive").display().to_string();
         run(&other, &["context", "export", "mine", &archive])?.code(0)?;
         run(&t.client, &["context", "import", "copy", &archive])?.code(0)?;

@@ -247,8 +247,8 @@ fn filters(t: &Ctx) -> Result<()> {
     };
     check!(names(&[&format!("since={old}")])?.contains(&new), "made after");
     check!(names(&[&format!("before={new}")])?.contains(&old), "made before");
-    equal!(names(&["label=of=filters"])?, [new.clone()]);
-    equal!(names(&[&format!("reference={}[n]ew", old.trim_end_matches("old"))])?, [new.clone()]);
+    equal!(names(&["label=of=filters"])?, std::slice::from_ref(&new));
+    equal!(names(&[&format!("reference={}[n]ew", old.trim_end_matches("old"))])?, std::slice::from_ref(&new));
     equal!(names(&[&format!("reference={old}"), "dangling=true"])?.len(), 0);
     for (filter, text) in [
         ("reference=[", "syntax error in pattern"),

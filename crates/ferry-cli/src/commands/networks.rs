@@ -135,6 +135,9 @@ pub struct Disconnect {
     args: Vec<String>,
 }
 
+/// The time of what has none.
+const NEVER: &str = "0001-01-01 00:00:00 +0000 UTC";
+
 impl Verb for List {
     const PATHS: &'static [&'static str] = &["network ls", "network list"];
     const USAGE: &'static str = "[OPTIONS]";
@@ -189,7 +192,7 @@ fn row(n: &Value, no_trunc: bool) -> Row {
         ("IPv6", flag("EnableIPv6")),
         ("Internal", flag("Internal")),
         ("Labels", super::join_labels(&n["Labels"])),
-        ("CreatedAt", time::parse(&field("Created")).map(time::go_style_nanos).unwrap_or_default()),
+        ("CreatedAt", time::parse(&field("Created")).map_or_else(|| NEVER.to_owned(), time::go_style_nanos)),
     ])
     .with_labels(&n["Labels"])
 }
