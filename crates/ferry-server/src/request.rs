@@ -11,7 +11,7 @@ use ferry_engine::Engine;
 use ferry_engine::api::{BodyReader, Hijacked};
 use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, UPGRADE, USER_AGENT};
 use http::request::Parts;
 use http_body_util::{BodyDataStream, BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -119,8 +119,10 @@ impl Call {
         head: Vec<u8>,
         then: impl FnOnce(Hijacked) -> BoxFuture<'static, ()> + Send + 'static,
     ) -> Reply {
+        // Docker's Python library forgets what comes in the same read as the head.
+        let head_alone = self.header(USER_AGENT).to_ascii_lowercase().contains("python");
         self.conn
-            .hijack(head, Box::new(then))
+            .hijack(head, head_alone, Box::new(then))
             .ok_or_else(|| HttpError::invalid("this stream needs a connection of its own: use HTTP/1.1"))
     }
 

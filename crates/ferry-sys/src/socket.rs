@@ -117,6 +117,21 @@ fn with_address(path: &Path, call: impl FnOnce(&SocketAddrUnix) -> rustix::io::R
     Ok(call(&SocketAddrUnix::new(short)?)?)
 }
 
+/// Bytes sent over a unix stream socket that its peer has not read yet (`SIOCOUTQ`, unix(7)). Zero only when it has read
+/// all; otherwise the count includes the kernel's own overhead.
+///
+/// # Errors
+/// The kernel's.
+pub fn unread_by_peer(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ, which is TIOCOUTQ, writes one int to its argument.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ as _, &raw mut count) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(usize::try_from(count).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

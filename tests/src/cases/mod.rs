@@ -22,6 +22,7 @@ mod logs;
 mod oci;
 mod ports;
 mod pull;
+mod refusals;
 mod run;
 mod vm;
 mod volumes;
@@ -93,6 +94,7 @@ pub fn all() -> Vec<Case> {
         api::cases(),
         damage::cases(),
         description::cases(),
+        refusals::cases(),
         cli::cases(),
         crash::cases(),
         health::cases(),

@@ -21,6 +21,9 @@ const MAX_HEAD: usize = 128 << 10;
 /// Most headers of a request.
 const MAX_HEADERS: usize = 256;
 
+/// How long a client that must read a head alone may take for it.
+const HEAD_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Serves one connection until it ends, is hijacked, or `stop` is cancelled and its request done.
 /// A request's head must arrive within `head_timeout`, which also bounds idle connections.
 pub(super) async fn serve(
@@ -86,6 +89,9 @@ async fn hand_over(mut socket: Socket, mut unsent: Vec<u8>, switch: Switch, pend
     let sent = async {
         socket.write_all(&unsent).await?;
         socket.flush().await?;
+        if switch.head_alone {
+            socket.until_read(HEAD_PATIENCE).await;
+        }
         socket.into_fd()
     };
     match sent.await {

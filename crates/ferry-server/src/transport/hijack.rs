@@ -29,6 +29,8 @@ pub(super) type Taker = Box<dyn FnOnce(Hijacked) -> BoxFuture<'static, ()> + Sen
 pub(super) struct Switch {
     /// Bytes to send first.
     pub(super) head: Vec<u8>,
+    /// Whether the client must have read the head before anything follows it.
+    pub(super) head_alone: bool,
     /// Who gets the socket.
     pub(super) then: Taker,
 }
@@ -53,9 +55,9 @@ pub(crate) struct ConnHandle(pub(super) Option<Arc<Exit>>);
 impl ConnHandle {
     /// Asks for the connection's socket; the returned response must be the request's.
     /// `None` for HTTP/2, where a request has no socket of its own.
-    pub(crate) fn hijack(&self, head: Vec<u8>, then: Taker) -> Option<Response<Body>> {
+    pub(crate) fn hijack(&self, head: Vec<u8>, head_alone: bool, then: Taker) -> Option<Response<Body>> {
         let exit = self.0.as_ref()?;
-        *exit.switch.lock().unwrap_or_else(PoisonError::into_inner) = Some(Switch { head, then });
+        *exit.switch.lock().unwrap_or_else(PoisonError::into_inner) = Some(Switch { head, head_alone, then });
         exit.switching.store(true, Ordering::Release);
         let mut response = Response::new(Body::default());
         // The one status after which hyper ends a connection without closing it.

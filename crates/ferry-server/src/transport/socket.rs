@@ -1,9 +1,10 @@
 //! A client's connection: unix, TCP, or TCP with TLS.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -48,6 +49,19 @@ impl Socket {
                 Ok(theirs.into_std()?.into())
             }
         }
+    }
+
+    /// Waits until the peer has read everything sent, at most for `patience`. Only unix sockets know.
+    pub(super) async fn until_read(&self, patience: Duration) {
+        let Self::Unix(stream) = self else { return };
+        let wait = async {
+            let mut pause = Duration::from_micros(100);
+            while matches!(ferry_sys::socket::unread_by_peer(stream.as_fd()), Ok(1..)) {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(5));
+            }
+        };
+        let _ = tokio::time::timeout(patience, wait).await;
     }
 
     fn reader(&mut self) -> Pin<&mut (dyn AsyncRead + Send + Unpin)> {

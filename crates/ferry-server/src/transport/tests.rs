@@ -40,7 +40,7 @@ impl Service for Fake {
                             tokio::task::spawn_blocking(echo).await.unwrap();
                         })
                     });
-                    conn.hijack(head, echo).unwrap_or_else(|| Response::new(Body::full("no socket")))
+                    conn.hijack(head, false, echo).unwrap_or_else(|| Response::new(Body::full("no socket")))
                 }
                 "/endless" => {
                     let first = stream::iter([Ok(bytes::Bytes::from_static(b"line\n"))]);
