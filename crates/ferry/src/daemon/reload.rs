@@ -76,7 +76,7 @@ mod tests {
         let (file, live) = read(r#"{"debug": true, "registry-mirrors": ["http://m"]}"#);
         let new = merge(&now, &file, live);
         assert!(new.debug);
-        assert_eq!(new.registry_mirrors, ["http://m"]);
+        assert_eq!(new.registry_mirrors, ["http://m/"]);
         assert_eq!((new.labels.len(), new.shutdown_timeout, new.max_concurrent_downloads), (1, 3, 3));
     }
 
