@@ -15,7 +15,7 @@ use ipnet::Ipv4Net;
 
 use crate::Engine;
 use crate::config::EngineConfig;
-use crate::container::recover;
+use crate::container::{damaged, recover};
 use crate::error::{EngineError, Result};
 use crate::init_program::InitProgram;
 use crate::inner::Inner;
@@ -37,7 +37,8 @@ impl Engine {
             let inner = Arc::clone(&inner);
             crate::blocking(move || {
                 recover::remove_stray_bundles(&inner, &records);
-                let endpoints: Vec<_> = records.iter().filter_map(|r| r.endpoint.clone()).collect();
+                let mut endpoints: Vec<_> = records.iter().filter_map(|r| r.endpoint.clone()).collect();
+                endpoints.extend(damaged::endpoints(&inner, &records));
                 let report = inner.bridge.adopt(&endpoints)?;
                 tracing::debug!(?report, "network taken over");
                 empty_directory(&inner.paths.tmp());

@@ -30,6 +30,7 @@ pub fn cases() -> Vec<Case> {
             restart_with_two_hundred_containers,
             a_stuck_shim_does_not_hold_up_the_end,
             a_deleted_bridge_is_made_again,
+            a_damaged_record_keeps_its_address,
             kill_while_starting,
             restart_with_thirty_containers,
             shims_killed_or_stuck_meanwhile,
@@ -483,5 +484,29 @@ fn a_deleted_bridge_is_made_again(t: &Ctx) -> Result<()> {
         let ping = ["exec", name, "ping", "-c", "1", "-W", "5", &gateway];
         check!(client.ok(&ping)?.contains("1 packets received"), "{name} does not reach {gateway}");
     }
+    Ok(())
+}
+
+fn a_damaged_record_keeps_its_address(t: &Ctx) -> Result<()> {
+    let (daemon, client) = engine(t)?;
+    client.ok(&["run", "-d", "--name", "hurt", "busybox", "sleep", "1000"])?;
+    let id = inspect(&client, "hurt", "{{.Id}}")?;
+    let template = "{{.NetworkSettings.Networks.bridge.IPAddress}}";
+    let address = inspect(&client, "hurt", template)?;
+    daemon.kill()?;
+    let record = daemon.data_root().join("containers").join(&id).join("container.json");
+    let whole = std::fs::read(&record)?;
+    std::fs::write(&record, &whole[..whole.len() / 2])?;
+    daemon.up()?;
+    client.ok(&["run", "-d", "--name", "other", "busybox", "sleep", "1000"])?;
+    check!(inspect(&client, "other", template)? != address, "{address} was given away");
+    // It still is in the network.
+    let ping = ["exec", "other", "ping", "-c", "1", "-W", "5", &address];
+    check!(client.ok(&ping)?.contains("1 packets received"), "{address} does not answer");
+    // And it is back with its record.
+    daemon.kill()?;
+    std::fs::write(&record, whole)?;
+    daemon.up()?;
+    equal!(inspect(&client, "hurt", template)?, address);
     Ok(())
 }

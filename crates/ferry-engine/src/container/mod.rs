@@ -5,6 +5,7 @@ pub(crate) mod attach;
 pub(crate) mod commit;
 mod control;
 pub(crate) mod create;
+pub(crate) mod damaged;
 pub(crate) mod extra_hosts;
 pub(crate) mod files;
 pub(crate) mod fill_volume;
