@@ -30,9 +30,12 @@ impl Engine {
     /// # Errors
     /// When another engine has the data root, or a part cannot be brought up.
     pub async fn open(config: EngineConfig) -> Result<Self> {
+        let began = std::time::Instant::now();
         let inner = Arc::new(crate::blocking(move || open_parts(config)).await?);
+        let parts = began.elapsed();
         tokio::spawn(Arc::clone(&inner.shims).keep_filled());
         let records = recover::load_records(&inner.paths.containers(), &inner.volumes)?;
+        let read = began.elapsed();
         let records = {
             let inner = Arc::clone(&inner);
             crate::blocking(move || {
@@ -46,7 +49,9 @@ impl Engine {
             })
             .await?
         };
+        let network = began.elapsed();
         recover::recover(&inner, records).await;
+        tracing::debug!(?parts, records = ?(read - parts), network = ?(network - read), total = ?began.elapsed(), "open");
         if let Some(limit) = inner.config.log_budget {
             tokio::spawn(crate::logging::budget::keep(Arc::clone(&inner), limit));
         }
