@@ -48,17 +48,40 @@ const HEADERS: [(&str, &str); 7] = [
     ("Size", "SIZE"),
 ];
 
+impl Images {
+    async fn show_tree(&self, app: &App, filters: &[String]) -> CmdResult {
+        for (given, name) in [
+            (self.quiet, "quiet"),
+            (self.no_trunc, "no-trunc"),
+            (self.digests, "show-digest"),
+            (self.format.is_some(), "format"),
+        ] {
+            if given {
+                return Err(Failure::new(format!("--{name} is not yet supported with --tree")));
+            }
+        }
+        let request = Request::get("/images/json")
+            .flag("all", self.all)
+            .flag("manifests", true)
+            .query_opt("filters", &filter::parameter(filters));
+        let images = app.json(request).await?;
+        let width = crate::session::terminal::size().map_or(80, |(_, columns)| usize::from(columns));
+        out::print(super::image_tree::render(&images, width))?;
+        Ok(0)
+    }
+}
+
 impl Verb for Images {
     const PATHS: &'static [&'static str] = &["image ls", "image list", "images"];
     const USAGE: &'static str = "[OPTIONS] [REPOSITORY[:TAG]]";
     const ARITY: Arity = Arity::AtMost(1);
 
     async fn run(self, app: &App) -> CmdResult {
-        if self.tree {
-            return Err(Failure::new("--tree is not supported yet"));
-        }
         let mut filters = self.filter.clone();
         filters.extend(self.args.iter().map(|name| format!("reference={name}")));
+        if self.tree {
+            return self.show_tree(app, &filters).await;
+        }
         let request = Request::get("/images/json")
             .flag("all", self.all)
             .query_opt("filters", &filter::parameter(&filters));

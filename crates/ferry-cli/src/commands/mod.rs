@@ -20,6 +20,7 @@ mod history;
 mod image_list;
 mod image_rm;
 mod image_save;
+mod image_tree;
 mod import;
 mod info;
 mod inspect;
