@@ -2,7 +2,7 @@
 //! [`Attaching`] undoes all of them.
 
 use std::net::Ipv4Addr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use ferry_sys::netlink::route::{self, LinkChange, LinkRef};
 use ferry_sys::netlink::{Batch, Protocol as Family, Socket};
@@ -21,6 +21,8 @@ use crate::worker::Job;
 pub(crate) struct Attaching<'a> {
     network: &'a BridgeNetwork,
     request: &'a EndpointRequest,
+    /// The namespace of a container that runs; a new one when absent.
+    netns: Option<BorrowedFd<'a>>,
     endpoint: EndpointId,
     address: Option<Ipv4Addr>,
     /// Host side of the sandbox, index and name. The sandbox itself goes with its descriptor.
@@ -32,10 +34,15 @@ pub(crate) struct Attaching<'a> {
 }
 
 impl<'a> Attaching<'a> {
-    pub(crate) fn new(network: &'a BridgeNetwork, request: &'a EndpointRequest) -> Self {
+    pub(crate) fn new(
+        network: &'a BridgeNetwork,
+        request: &'a EndpointRequest,
+        netns: Option<BorrowedFd<'a>>,
+    ) -> Self {
         Self {
             network,
             request,
+            netns,
             endpoint: EndpointId::random(),
             address: None,
             veth: None,
@@ -56,7 +63,7 @@ impl<'a> Attaching<'a> {
         self.veth = Some((ready.host_index, ready.host_veth.clone()));
         self.done(Step::Sandbox)?;
         let mac = self.request.mac.unwrap_or_else(|| mac_of(address));
-        configure(self.network, &self.request.name, &mut ready, address, mac)?;
+        configure(self.network, self.request, &mut ready, address, mac)?;
         self.done(Step::Configure)?;
         let record = self.record(&ready, address, mac);
         self.record = Some(record.clone());
@@ -109,8 +116,9 @@ impl<'a> Attaching<'a> {
     }
 
     fn sandbox(&self) -> Result<Ready, NetworkError> {
-        let pool = self.network.pool();
-        if let Some(ready) = pool.take() {
+        if self.netns.is_none()
+            && let Some(ready) = self.network.pool().take()
+        {
             return Ok(ready);
         }
         // A socket of its own: making takes milliseconds, others need the shared one meanwhile.
@@ -119,7 +127,10 @@ impl<'a> Attaching<'a> {
             object: self.network.config.device.clone(),
             source,
         })?;
-        sandbox::connected(&mut host, pool.plug())
+        match self.netns {
+            Some(netns) => sandbox::joined(&mut host, &self.network.plug(), netns),
+            None => sandbox::connected(&mut host, &self.network.plug()),
+        }
     }
 
     fn record(&self, ready: &Ready, ipv4: Ipv4Addr, mac: [u8; 6]) -> EndpointRecord {
@@ -134,6 +145,7 @@ impl<'a> Attaching<'a> {
             prefix: self.network.subnet().prefix_len(),
             gateway: self.network.gateway(),
             mac,
+            interface: ready.interface.clone(),
             published: self.granted.published.clone(),
         }
     }
@@ -163,7 +175,7 @@ impl<'a> Attaching<'a> {
 /// Runs inside the namespace, by the socket that was opened there: one sendmsg(2).
 fn configure(
     network: &BridgeNetwork,
-    name: &str,
+    request: &EndpointRequest,
     ready: &mut Ready,
     address: Ipv4Addr,
     mac: [u8; 6],
@@ -172,8 +184,10 @@ fn configure(
     let change = LinkChange { mac: Some(mac), ..LinkChange::default() };
     route::set_link(&mut batch, LinkRef::Index(ready.inner_index), &change);
     route::add_address(&mut batch, ready.inner_index, address, network.subnet().prefix_len());
-    route::add_default_route(&mut batch, ready.inner_index, network.gateway());
-    ready.route.execute(batch).map_err(kernel("configure eth0 of", name))
+    if request.default_route && !network.config.internal {
+        route::add_default_route(&mut batch, ready.inner_index, network.gateway());
+    }
+    ready.route.execute(batch).map_err(kernel("configure an interface of", &request.name))
 }
 
 impl Drop for Attaching<'_> {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ferry_sys::netlink::route::{self, PortChange};
@@ -18,7 +19,7 @@ use crate::endpoint::{AdoptReport, Endpoint, EndpointRecord, EndpointRequest};
 use crate::error::{NetworkError, ReleaseError};
 use crate::ipam::Ipam;
 use crate::rules::{self, BridgeRules};
-use crate::sandbox::{Plug, Pool, is_veth_name};
+use crate::sandbox::{self, Plug, Pool, is_veth_name};
 use crate::stack::{Inner, NetworkStack};
 use crate::table::Elements;
 use crate::worker::Job;
@@ -55,6 +56,7 @@ impl BridgeNetwork {
             subnet,
             icc: config.icc,
             masquerade: config.masquerade,
+            internal: config.internal,
         };
         if let Err(error) = stack.table().add_bridge(rules) {
             if device.created {
@@ -89,7 +91,26 @@ impl BridgeNetwork {
     /// # Errors
     /// See [`NetworkError`].
     pub fn attach(&self, request: &EndpointRequest) -> Result<Endpoint, NetworkError> {
-        Attaching::new(self, request).run()
+        Attaching::new(self, request, None).run()
+    }
+
+    /// Gives a container, whose namespace this is, a further interface: the next free `ethN`. On an error nothing is left.
+    ///
+    /// # Errors
+    /// See [`NetworkError`].
+    pub fn join(&self, netns: BorrowedFd<'_>, request: &EndpointRequest) -> Result<Endpoint, NetworkError> {
+        Attaching::new(self, request, Some(netns)).run()
+    }
+
+    /// Leads a container's way to the outside through one of its endpoints here, in place of any other.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered or netlink refuses.
+    pub fn route_through(&self, netns: BorrowedFd<'_>, record: &EndpointRecord) -> Result<(), NetworkError> {
+        if self.config.internal {
+            return Ok(());
+        }
+        sandbox::set_default_route(netns, &record.interface, record.gateway)
     }
 
     /// Takes an endpoint back: unpublishes, cuts the host veth off, frees the address. The veth itself goes with the
@@ -212,7 +233,9 @@ impl BridgeNetwork {
                 self.stack.worker.queue(Job::ReapVeth { index, name: name.to_owned() });
             }
         }
-        self.pool();
+        if self.config.pool_size.is_none() || report.adopted > 0 {
+            self.pool();
+        }
         Ok(report)
     }
 
@@ -272,10 +295,11 @@ impl BridgeNetwork {
     }
 
     pub(crate) fn pool(&self) -> &Arc<Pool> {
-        self.pool.get_or_init(|| self.stack.maker.add(self.plug(), self.stack.config.pool_size))
+        let size = self.config.pool_size.unwrap_or(self.stack.config.pool_size);
+        self.pool.get_or_init(|| self.stack.maker.add(self.plug(), size))
     }
 
-    fn plug(&self) -> Plug {
+    pub(crate) fn plug(&self) -> Plug {
         Plug { bridge: self.device.index, mtu: self.config.mtu, isolated: self.device.isolate_ports }
     }
 }

@@ -46,6 +46,12 @@ pub struct BridgeConfig {
     pub masquerade: bool,
     /// Host address of published ports that name none (`--ip`); every address when absent.
     pub default_host_ip: Option<IpAddr>,
+    /// Whether its containers reach nothing but each other and the host (`--internal`).
+    pub internal: bool,
+    /// Whether `bip` is taken even if the host has a route into its subnet, because the user named it.
+    pub overlapping: bool,
+    /// Ready-made sandboxes kept for it, from its first endpoint on; [`StackConfig::pool_size`] when absent.
+    pub pool_size: Option<usize>,
 }
 
 impl BridgeConfig {
@@ -63,6 +69,9 @@ impl BridgeConfig {
             icc: true,
             masquerade: true,
             default_host_ip: None,
+            internal: false,
+            overlapping: false,
+            pool_size: None,
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct EndpointRequest {
     pub mac: Option<[u8; 6]>,
     /// Ports to publish.
     pub publish: Vec<PublishRequest>,
+    /// Whether the container's way to the outside leads through this network. An internal one has none.
+    pub default_route: bool,
 }
 
 /// A network namespace nobody lives in yet. Closing the descriptor before a process has joined frees it.
@@ -37,7 +39,7 @@ pub struct Sandbox {
 /// An endpoint in force.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// The namespace for the container to join: `lo` and `eth0` are up, addressed and routed.
+    /// The namespace for the container to join, or joined: `lo` and the interface are up, addressed and routed.
     pub sandbox: Sandbox,
     /// What to persist and to hand to `release` or `adopt` later.
     pub record: EndpointRecord,
@@ -83,10 +85,18 @@ pub struct EndpointRecord {
     pub prefix: u8,
     /// Default gateway.
     pub gateway: Ipv4Addr,
-    /// Hardware address of `eth0`.
+    /// Hardware address of the interface.
     pub mac: [u8; 6],
+    /// Name of the interface inside.
+    #[serde(default = "first_interface")]
+    pub interface: String,
     /// Ports in force, in the order they were asked for, v4 before v6.
     pub published: Vec<PublishedPort>,
+}
+
+/// The interface of records from before there could be several.
+fn first_interface() -> String {
+    crate::sandbox::FIRST_INTERFACE.to_owned()
 }
 
 impl EndpointRecord {

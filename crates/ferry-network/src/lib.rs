@@ -18,6 +18,7 @@ mod endpoint;
 mod error;
 mod fault;
 mod ipam;
+mod name_service;
 mod ports;
 mod rules;
 mod sandbox;
@@ -36,4 +37,5 @@ pub use endpoint::{
     interface_counters,
 };
 pub use error::{NetworkError, PortError, ReleaseError};
+pub use name_service::{NAME_SERVER, NameSockets, name_sockets};
 pub use stack::NetworkStack;

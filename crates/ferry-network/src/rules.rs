@@ -23,6 +23,7 @@
 //! chain forward     { type filter hook forward priority filter
 //!   ct state established,related accept
 //!   oifname "br0" ct status dnat accept
+//!   iifname "br0" oifname != "br0" drop            # when internal
 //!   iifname "br0" oifname "br0" accept             # when icc
 //!   oifname "br0" drop }                           # unpublished ports, other bridges
 //! ```
@@ -63,6 +64,8 @@ pub(crate) struct BridgeRules {
     pub(crate) icc: bool,
     /// Whether its traffic to the outside is masqueraded.
     pub(crate) masquerade: bool,
+    /// Whether there is no traffic to the outside.
+    pub(crate) internal: bool,
 }
 
 /// Adds everything but the elements: creates what is missing, replaces all rules.
@@ -110,9 +113,13 @@ fn rules<'a>(bridges: impl Iterator<Item = &'a BridgeRules>) -> Vec<(&'static st
         rules.push(("raw", join([input.clone(), from(loopback), drop.clone()])));
         rules.push(("postrouting", join([output.clone(), from(loopback), masquerade.clone()])));
         rules.push(("postrouting", join([output.clone(), from(b.subnet), dnat.clone(), masquerade.clone()])));
-        if b.masquerade {
+        if b.masquerade && !b.internal {
             let elsewhere = device(MetaKey::OutputName, b, true);
             rules.push(("postrouting", join([elsewhere, from(b.subnet), masquerade])));
+        }
+        if b.internal {
+            let elsewhere = device(MetaKey::OutputName, b, true);
+            rules.push(("forward", join([input.clone(), elsewhere, drop.clone()])));
         }
         rules.push(("forward", join([output.clone(), dnat, accept.clone()])));
         if b.icc {
@@ -222,7 +229,13 @@ mod tests {
     use ferry_types::net::Protocol;
 
     fn bridge(icc: bool, masquerade: bool) -> BridgeRules {
-        BridgeRules { device: "br0".to_owned(), subnet: "172.17.0.0/16".parse().unwrap(), icc, masquerade }
+        BridgeRules {
+            device: "br0".to_owned(),
+            subnet: "172.17.0.0/16".parse().unwrap(),
+            icc,
+            masquerade,
+            internal: false,
+        }
     }
 
     #[test]
@@ -250,6 +263,9 @@ mod tests {
             |b: &BridgeRules, chain: &str| rules([b].into_iter()).iter().filter(|r| r.0 == chain).count();
         assert_eq!(count(&open, "forward"), count(&closed, "forward") + 1);
         assert_eq!(count(&open, "postrouting"), count(&closed, "postrouting") + 1);
+        let internal = BridgeRules { internal: true, ..bridge(true, true) };
+        assert_eq!(count(&internal, "forward"), count(&open, "forward") + 1);
+        assert_eq!(count(&internal, "postrouting"), count(&closed, "postrouting"));
         for b in [&open, &closed] {
             let rules = rules([b].into_iter());
             let last = rules.iter().rfind(|r| r.0 == "forward").unwrap();

@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
@@ -19,8 +20,8 @@ use ferry_types::EndpointId;
 use crate::endpoint::Sandbox;
 use crate::error::NetworkError;
 
-/// Name of the interface inside.
-const INNER: &str = "eth0";
+/// Name of the first interface inside.
+pub(crate) const FIRST_INTERFACE: &str = "eth0";
 
 /// Where the host side of a veth pair goes.
 #[derive(Debug, Clone)]
@@ -40,6 +41,8 @@ pub(crate) struct Ready {
     /// rtnetlink inside the namespace.
     pub(crate) route: Socket,
     pub(crate) inner_index: u32,
+    /// Its name.
+    pub(crate) interface: String,
     pub(crate) host_veth: String,
     pub(crate) host_index: u32,
 }
@@ -48,11 +51,26 @@ pub(crate) struct Ready {
 fn in_new_namespace<T: Send>(
     f: impl FnOnce(OwnedFd) -> Result<T, NetworkError> + Send,
 ) -> Result<T, NetworkError> {
-    let run = move || {
+    on_a_thread(move || {
         netns::unshare().map_err(kernel("create network namespace"))?;
         let netns = netns::current().map_err(kernel("open network namespace"))?;
         f(netns)
-    };
+    })
+}
+
+/// Runs `f` on a thread of its own in a namespace.
+pub(crate) fn in_namespace<T: Send>(
+    netns: BorrowedFd<'_>,
+    f: impl FnOnce() -> Result<T, NetworkError> + Send,
+) -> Result<T, NetworkError> {
+    on_a_thread(move || {
+        netns::enter(netns).map_err(kernel("enter network namespace"))?;
+        f()
+    })
+}
+
+/// A thread's namespace is its own affair; one that changed it must not do anything else afterwards.
+fn on_a_thread<T: Send>(run: impl FnOnce() -> Result<T, NetworkError> + Send) -> Result<T, NetworkError> {
     thread::scope(|scope| {
         match thread::Builder::new().name("ferry-netns".to_owned()).spawn_scoped(scope, run) {
             Ok(handle) => handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
@@ -93,16 +111,69 @@ pub(crate) fn connected(host: &mut Socket, plug: &Plug) -> Result<Ready, Network
 
 fn build(host: &mut Socket, plug: &Plug, netns: OwnedFd) -> Result<Ready, NetworkError> {
     let failed = |action| move |e: ferry_sys::netlink::NetlinkError| kernel(action)(e.into());
-    let mut inside = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
-    let host_veth = create_pair(host, plug, &netns).map_err(failed("create veth pair"))?;
+    let inside = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
+    let host_veth =
+        create_pair(host, plug, netns.as_fd(), FIRST_INTERFACE).map_err(failed("create veth pair"))?;
     set_sysctls();
+    finish(host, plug, netns, inside, host_veth, FIRST_INTERFACE)
+}
+
+/// A further interface in a namespace that is in use: the next free `ethN`, on a bridge. On an error nothing is left.
+pub(crate) fn joined(host: &mut Socket, plug: &Plug, netns: BorrowedFd<'_>) -> Result<Ready, NetworkError> {
+    let own = netns.try_clone_to_owned().map_err(kernel("keep network namespace"))?;
+    in_namespace(netns, move || {
+        let mut inside = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
+        let failed = |action| move |e: ferry_sys::netlink::NetlinkError| kernel(action)(e.into());
+        let links = route::links(&mut inside).map_err(failed("list interfaces"))?;
+        let free = |n: &usize| !links.iter().any(|link| link.name == format!("eth{n}"));
+        let name = format!("eth{}", (0..).find(free).unwrap_or_default());
+        let host_veth = create_pair(host, plug, own.as_fd(), &name).map_err(failed("create veth pair"))?;
+        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+        finish(host, plug, own, inside, host_veth.clone(), &name).inspect_err(|_| {
+            // The other end is in a namespace that stays: nothing removes the pair but this.
+            if let Ok(Some(link)) = route::link(host, LinkRef::Name(&host_veth)) {
+                let mut batch = Batch::new();
+                route::delete_link(&mut batch, link.index);
+                let _ = host.execute(batch);
+            }
+        })
+    })
+}
+
+/// Makes `interface` the way to the outside of a namespace, in place of any other.
+pub(crate) fn set_default_route(
+    netns: BorrowedFd<'_>,
+    interface: &str,
+    gateway: Ipv4Addr,
+) -> Result<(), NetworkError> {
+    in_namespace(netns, || {
+        let failed = |action| move |e: ferry_sys::netlink::NetlinkError| kernel(action)(e.into());
+        let mut inside = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
+        let link = route::link(&mut inside, LinkRef::Name(interface)).map_err(failed("inspect veth"))?;
+        let link = link.ok_or_else(|| kernel("find an interface")(io::ErrorKind::NotFound.into()))?;
+        let mut batch = Batch::new();
+        route::replace_default_route(&mut batch, link.index, gateway);
+        inside.execute(batch).map_err(failed("set the default route"))
+    })
+}
+
+/// The rest, once the pair is there: `interface` is its end in `netns`.
+fn finish(
+    host: &mut Socket,
+    plug: &Plug,
+    netns: OwnedFd,
+    mut inside: Socket,
+    host_veth: String,
+    interface: &str,
+) -> Result<Ready, NetworkError> {
+    let failed = |action| move |e: ferry_sys::netlink::NetlinkError| kernel(action)(e.into());
 
     let index = |socket: &mut Socket, name| -> Result<u32, NetworkError> {
         let link = route::link(socket, LinkRef::Name(name)).map_err(failed("inspect veth"))?;
         link.map(|l| l.index).ok_or_else(|| kernel("inspect veth")(io::ErrorKind::NotFound.into()))
     };
     let host_index = index(host, &host_veth)?;
-    let inner_index = index(&mut inside, INNER)?;
+    let inner_index = index(&mut inside, interface)?;
 
     plug_in(host, plug, host_index).map_err(failed("connect veth to bridge"))?;
     let up = LinkChange { up: Some(true), ..LinkChange::default() };
@@ -110,9 +181,10 @@ fn build(host: &mut Socket, plug: &Plug, netns: OwnedFd) -> Result<Ready, Networ
     let mut batch = Batch::new();
     route::set_link(&mut batch, LinkRef::Index(1), &up);
     route::set_link(&mut batch, LinkRef::Index(inner_index), &up);
-    inside.execute(batch).map_err(failed("bring up eth0"))?;
+    inside.execute(batch).map_err(failed("bring up an interface"))?;
     await_carrier(host, host_index, &mut inside, inner_index);
-    Ok(Ready { sandbox: sandbox(netns)?, route: inside, inner_index, host_veth, host_index })
+    let interface = interface.to_owned();
+    Ok(Ready { sandbox: sandbox(netns)?, route: inside, inner_index, interface, host_veth, host_index })
 }
 
 /// Makes the host's end of a veth pair a port of the bridge.
@@ -156,13 +228,14 @@ fn wait_for(socket: &mut Socket, index: u32, ready: impl Fn(&Link) -> bool) {
 fn create_pair(
     host: &mut Socket,
     plug: &Plug,
-    netns: &OwnedFd,
+    netns: BorrowedFd<'_>,
+    interface: &str,
 ) -> Result<String, ferry_sys::netlink::NetlinkError> {
     let mut attempts = 0;
     loop {
         let name = format!("veth{}", &EndpointId::random().as_str()[..7]);
         let mut batch = Batch::new();
-        route::create_veth(&mut batch, &name, INNER, netns.as_fd(), plug.mtu);
+        route::create_veth(&mut batch, &name, interface, netns, plug.mtu);
         match host.execute(batch) {
             Ok(()) => return Ok(name),
             Err(e) if e.errno() == Some(rustix::io::Errno::EXIST.raw_os_error()) && attempts < 8 => {
@@ -217,11 +290,6 @@ impl Pool {
         let taken = self.lock().ready.pop_front();
         self.maker.ring();
         taken
-    }
-
-    /// Where its sandboxes are connected.
-    pub(crate) fn plug(&self) -> &Plug {
-        &self.plug
     }
 
     /// Frees the sandboxes and takes no more.

@@ -4,5 +4,6 @@
 mod adopt;
 mod attach;
 mod packets;
+mod several;
 mod speed;
 pub(crate) mod support;

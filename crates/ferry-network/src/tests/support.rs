@@ -71,6 +71,7 @@ pub(super) fn request(publish: Vec<PublishRequest>) -> EndpointRequest {
         ipv4: None,
         mac: None,
         publish,
+        default_route: true,
     }
 }
 

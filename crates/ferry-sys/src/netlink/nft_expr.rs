@@ -96,6 +96,13 @@ pub enum Expr {
         /// Destination register.
         to: u32,
     },
+    /// Loads a constant.
+    Load {
+        /// The value.
+        value: Vec<u8>,
+        /// Destination register.
+        to: u32,
+    },
     /// `to = from & mask`.
     Mask {
         /// Register.
@@ -146,7 +153,7 @@ impl Expr {
             Self::Lookup { .. } => "lookup",
             Self::Dnat { .. } => "nat",
             Self::Masquerade => "masq",
-            Self::Verdict(_) => "immediate",
+            Self::Verdict(_) | Self::Load { .. } => "immediate",
         }
     }
 
@@ -185,6 +192,9 @@ impl Expr {
             // NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR
             Self::FibDestinationType { to } => {
                 m.be32(1, *to).be32(2, 3).be32(3, 2);
+            }
+            Self::Load { value, to } => {
+                m.be32(1, *to).nest(2, |m| data(m, value));
             }
             Self::Mask { register, mask } => {
                 m.be32(1, *register).be32(2, *register).be32(3, mask.len() as u32);

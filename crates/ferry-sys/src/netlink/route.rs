@@ -243,10 +243,19 @@ pub fn delete_address(batch: &mut Batch, index: u32, address: Ipv4Addr, prefix: 
 
 /// Adds a default route through `gateway` in the main table.
 pub fn add_default_route(batch: &mut Batch, index: u32, gateway: Ipv4Addr) {
+    default_route(batch, CREATE | APPEND, index, gateway);
+}
+
+fn default_route(batch: &mut Batch, flags: u16, index: u32, gateway: Ipv4Addr) {
     // struct rtmsg: RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST
     let header = [libc::AF_INET as u8, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
-    let mut m = batch.message(RTM_NEWROUTE, CREATE | APPEND);
+    let mut m = batch.message(RTM_NEWROUTE, flags);
     m.header(&header).attr(RTA_GATEWAY, &gateway.octets()).u32(RTA_OIF, index);
+}
+
+/// Makes the default route of the main table lead through `gateway`, whichever way it led before.
+pub fn replace_default_route(batch: &mut Batch, index: u32, gateway: Ipv4Addr) {
+    default_route(batch, CREATE | REPLACE, index, gateway);
 }
 
 /// Forgets the hardware address of a neighbour.
