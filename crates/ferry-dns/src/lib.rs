@@ -5,13 +5,15 @@
 //! - [`cache`]: responses of other servers, as long as they are valid. Pure; the time is an argument.
 //! - [`upstream`]: asking other servers, over UDP and TCP.
 //! - [`server`]: the sockets of all containers, in one thread.
+//! - [`control`]: what the engine and the process that serves say to each other.
 //!
-//! Nothing here knows how a socket came into a container's network namespace, or who tells the names.
+//! Nothing here knows how a socket came into a container's network namespace.
 
 #![forbid(unsafe_code)]
 
 pub mod answer;
 pub mod cache;
+pub mod control;
 pub mod server;
 pub mod table;
 pub mod upstream;
