@@ -28,7 +28,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tests", &["ferry-testkit"]),
     ("edges", &["ferry", "ferry-cli", "ferry-server", "ferry-client"]),
     ("orchestration", &["ferry-engine"]),
-    ("mechanisms", &["ferry-runtime", "ferry-shim", "ferry-image", "ferry-registry-client", "ferry-network"]),
+    (
+        "mechanisms",
+        &[
+            "ferry-runtime",
+            "ferry-shim",
+            "ferry-image",
+            "ferry-registry-client",
+            "ferry-network",
+            "ferry-dns",
+        ],
+    ),
     ("vocabulary", &["ferry-api", "ferry-types", "ferry-shim-proto", "ferry-sys"]),
 ];
 

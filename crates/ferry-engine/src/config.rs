@@ -30,6 +30,8 @@ pub struct EngineConfig {
     pub dns_search: Vec<String>,
     /// Resolver options likewise.
     pub dns_opts: Vec<String>,
+    /// The program that serves containers' name queries, with its first arguments; the path of its socket is added.
+    pub name_server: Vec<PathBuf>,
     /// The `ferry-shim` executable.
     pub shim_path: PathBuf,
     /// Shims kept ready for the next start.

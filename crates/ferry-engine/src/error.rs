@@ -58,6 +58,15 @@ pub enum EngineError {
     /// The object already is as requested.
     #[error("{0}")]
     NotModified(String),
+    /// Something is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// The engine's own rules forbid it, whatever the object's state.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Something the request needs is switched off.
+    #[error("{0}")]
+    Unavailable(String),
     /// Docker has it, ferry (yet) does not.
     #[error("{0}")]
     NotSupported(String),
@@ -186,6 +195,9 @@ impl Classify for EngineError {
             | Self::NoSuchPath { .. } => ErrorKind::NotFound,
             Self::AmbiguousId(_) | Self::InvalidParameter(_) => ErrorKind::InvalidParameter,
             Self::NameInUse { .. } | Self::Conflict(_) => ErrorKind::Conflict,
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Forbidden(_) => ErrorKind::Forbidden,
+            Self::Unavailable(_) => ErrorKind::Unavailable,
             Self::NotModified(_) => ErrorKind::NotModified,
             Self::NotSupported(_) => ErrorKind::NotImplemented,
             Self::Launch { user_fault: true, .. } => ErrorKind::InvalidParameter,

@@ -23,13 +23,13 @@ pub(crate) enum EventKind {
     Prune,
     Unmount,
     Mount,
-    Disconnect,
     Connect,
     Create,
     Delete,
     Destroy,
     Detach,
     Die,
+    Disconnect,
     ExecDetach,
     ExecDie,
     Export,
@@ -62,13 +62,13 @@ impl EventKind {
             Self::Prune => "prune",
             Self::Unmount => "unmount",
             Self::Mount => "mount",
-            Self::Disconnect => "disconnect",
             Self::Connect => "connect",
             Self::Create => "create",
             Self::Delete => "delete",
             Self::Destroy => "destroy",
             Self::Detach => "detach",
             Self::Die => "die",
+            Self::Disconnect => "disconnect",
             Self::ExecDetach => "exec_detach",
             Self::ExecDie => "exec_die",
             Self::Export => "export",
@@ -144,6 +144,14 @@ impl EventBus {
         self.publish("image", kind.as_str().to_owned(), id.to_owned(), attributes);
     }
 
+    /// Something happened to a network, or to a container's endpoint on it.
+    pub fn network(&self, kind: EventKind, id: &str, name: &str, driver: &str, container: Option<&str>) {
+        let mut attributes =
+            BTreeMap::from([("name".to_owned(), name.to_owned()), ("type".to_owned(), driver.to_owned())]);
+        attributes.extend(container.map(|id| ("container".to_owned(), id.to_owned())));
+        self.publish("network", kind.as_str().to_owned(), id.to_owned(), attributes);
+    }
+
     /// Something happened to a volume.
     pub fn volume(&self, kind: EventKind, name: &str) {
         let attributes = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
@@ -170,13 +178,6 @@ impl EventBus {
             }
             self.publish("volume", kind.as_str().to_owned(), point.name.clone(), attributes);
         }
-    }
-
-    /// A container joined or left a network.
-    pub fn network(&self, kind: EventKind, id: String, name: &str, driver: &str, container: &str) {
-        let attributes = [("container", container), ("name", name), ("type", driver)];
-        let attributes = attributes.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        self.publish("network", kind.as_str().to_owned(), id, attributes);
     }
 
     /// Everything unused of one kind was removed.

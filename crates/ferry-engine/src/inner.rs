@@ -15,6 +15,8 @@ use crate::error::{EngineError, Result};
 use crate::events::{EventBus, EventKind};
 use crate::exec::ExecTable;
 use crate::init_program::InitProgram;
+use crate::network::names::NameService;
+use crate::network::registry::Networks;
 use crate::paths::Paths;
 use crate::reload::Live;
 use crate::shim::ShimPool;
@@ -32,6 +34,9 @@ pub(crate) struct Inner {
     /// Keeps the nft table and the sandbox pool alive.
     pub _network: NetworkStack,
     pub bridge: Arc<BridgeNetwork>,
+    /// Users' networks.
+    pub networks: Networks,
+    pub names: NameService,
     pub shims: Arc<ShimPool>,
     pub init_program: InitProgram,
     pub volumes: VolumeStore,

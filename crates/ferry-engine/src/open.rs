@@ -19,6 +19,8 @@ use crate::container::{damaged, recover};
 use crate::error::{EngineError, Result};
 use crate::init_program::InitProgram;
 use crate::inner::Inner;
+use crate::network::names::NameService;
+use crate::network::registry::Networks;
 use crate::paths::Paths;
 use crate::shim::ShimPool;
 use crate::spec::HostFacts;
@@ -40,10 +42,15 @@ impl Engine {
             let inner = Arc::clone(&inner);
             crate::blocking(move || {
                 recover::remove_stray_bundles(&inner, &records);
-                let mut endpoints: Vec<_> = records.iter().filter_map(|r| r.endpoint.clone()).collect();
+                let mut endpoints: Vec<_> = records.iter().flat_map(|r| r.endpoints.values().cloned()).collect();
                 endpoints.extend(damaged::endpoints(&inner, &records));
                 let report = inner.bridge.adopt(&endpoints)?;
                 tracing::debug!(?report, "network taken over");
+                for network in inner.networks.all() {
+                    let Some(bridge) = &network.bridge else { continue };
+                    let report = bridge.adopt(&endpoints)?;
+                    tracing::debug!(network = network.record.name, ?report, "network taken over");
+                }
                 empty_directory(&inner.paths.tmp());
                 Ok(records)
             })
@@ -51,6 +58,8 @@ impl Engine {
         };
         let network = began.elapsed();
         recover::recover(&inner, records).await;
+        let names = Arc::clone(&inner);
+        crate::blocking_raw(move || crate::network::names::take_over(&names)).await?;
         tracing::debug!(?parts, records = ?(read - parts), network = ?(network - read), total = ?began.elapsed(), "open");
         if let Some(limit) = inner.config.log_budget {
             tokio::spawn(crate::logging::budget::keep(Arc::clone(&inner), limit));
@@ -70,7 +79,7 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
     let lock = take_lock(&paths.lock(), "data root")?;
     make_dir(paths.run_root(), 0o711)?;
     let run_lock = take_lock(&paths.run_lock(), "exec root")?;
-    for dir in [paths.containers(), paths.tmp(), paths.run_containers()] {
+    for dir in [paths.containers(), paths.networks(), paths.tmp(), paths.run_containers()] {
         make_dir(&dir, 0o710)?;
     }
     let file = |action| {
@@ -101,7 +110,12 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
     if !config.address_pools.is_empty() {
         bridge.pools = subnets(&config.address_pools);
     }
-    let bridge = Arc::new(BridgeNetwork::open(&network, bridge)?);
+    let pools = bridge.pools.clone();
+    let (bridge, networks) = network.open_together(|| -> Result<_> {
+        let bridge = Arc::new(BridgeNetwork::open(&network, bridge)?);
+        Ok((bridge, Networks::open(paths.networks(), network.clone(), pools)?))
+    })?;
+    let names = NameService::new(config.name_server.clone(), paths.name_socket());
     let log_path = config.exec_root.join("shim.log");
     let log =
         File::options().create(true).append(true).open(&log_path).map_err(|e| file("open")(&log_path, e))?;
@@ -115,6 +129,8 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
         live: crate::reload::Live::new(&config),
         _network: network,
         bridge,
+        networks,
+        names,
         shims,
         init_program,
         volumes,

@@ -45,6 +45,16 @@ impl Paths {
         self.run.join("lock")
     }
 
+    /// Records of users' networks.
+    pub fn networks(&self) -> PathBuf {
+        self.data.join("networks")
+    }
+
+    /// Where the name server of containers is reached.
+    pub fn name_socket(&self) -> PathBuf {
+        self.run.join("names.sock")
+    }
+
     /// The image store's root.
     pub fn images(&self) -> PathBuf {
         self.data.join("image")

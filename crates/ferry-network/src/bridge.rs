@@ -17,7 +17,7 @@ use crate::config::BridgeConfig;
 use crate::device::{self, Device};
 use crate::endpoint::{AdoptReport, Endpoint, EndpointRecord, EndpointRequest};
 use crate::error::{NetworkError, ReleaseError};
-use crate::ipam::Ipam;
+use crate::ipam::{Ipam, IpamError};
 use crate::rules::{self, BridgeRules};
 use crate::sandbox::{self, Plug, Pool, is_veth_name};
 use crate::stack::{Inner, NetworkStack};
@@ -83,6 +83,17 @@ impl BridgeNetwork {
     /// The bridge's own address, the containers' gateway.
     pub fn gateway(&self) -> Ipv4Addr {
         self.device.address.addr()
+    }
+
+    /// Keeps an address from being given out, for something that is no container.
+    ///
+    /// # Errors
+    /// When it lies outside the subnet or is taken.
+    pub fn reserve(&self, address: Ipv4Addr) -> Result<(), NetworkError> {
+        self.state().ipam.take(address).map_err(|e| match e {
+            IpamError::Taken | IpamError::Exhausted => NetworkError::AddressInUse(address),
+            IpamError::Outside => NetworkError::AddressOutside { address, subnet: self.subnet() },
+        })
     }
 
     /// Gives a container that is about to start its namespace, address and published ports. On an
@@ -271,6 +282,14 @@ impl BridgeNetwork {
     /// # Errors
     /// When netlink refuses.
     pub fn destroy(self) -> Result<(), NetworkError> {
+        self.close()
+    }
+
+    /// As [`Self::destroy`], for one that is shared; it is of no use afterwards.
+    ///
+    /// # Errors
+    /// When netlink refuses.
+    pub fn close(&self) -> Result<(), NetworkError> {
         if let Some(pool) = self.pool.get() {
             pool.close();
         }

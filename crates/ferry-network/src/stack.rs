@@ -80,6 +80,27 @@ impl NetworkStack {
         sandbox::isolated()
     }
 
+    /// Opens several bridges and writes the rules of all at once: what is in force from before, of bridges that are opened
+    /// later than others, stays in force meanwhile.
+    ///
+    /// # Errors
+    /// Those of `open`, and when netlink refuses the rules.
+    pub fn open_together<T, E: From<NetworkError>>(
+        &self,
+        open: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.inner.table().defer();
+        let opened = open();
+        let written = self.inner.table().write_deferred();
+        let opened = opened?;
+        written.map_err(|e| NetworkError::Kernel {
+            action: "write nft table",
+            object: self.inner.config.table_name.clone(),
+            source: e.into(),
+        })?;
+        Ok(opened)
+    }
+
     /// Deletes the table. Bridges are to be destroyed first.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ pub(crate) struct Table {
     name: String,
     socket: Socket,
     bridges: BTreeMap<String, BridgeRules>,
+    /// Rules are not written for the time being.
+    deferred: bool,
     /// Key to value, per map.
     published: HashMap<(&'static str, Vec<u8>), Vec<u8>>,
 }
@@ -35,7 +37,13 @@ impl Table {
     /// The table called `name`, which is not touched yet.
     pub(crate) fn open(name: &str) -> io::Result<Self> {
         let socket = Socket::open(Protocol::Netfilter)?;
-        Ok(Self { name: name.to_owned(), socket, bridges: BTreeMap::new(), published: HashMap::new() })
+        Ok(Self {
+            name: name.to_owned(),
+            socket,
+            bridges: BTreeMap::new(),
+            deferred: false,
+            published: HashMap::new(),
+        })
     }
 
     /// Port id of the socket all changes are made with.
@@ -64,7 +72,21 @@ impl Table {
         }
     }
 
+    /// Writes no rules until [`Self::write_deferred`].
+    pub(crate) fn defer(&mut self) {
+        self.deferred = true;
+    }
+
+    /// Writes the rules of all bridges there are now.
+    pub(crate) fn write_deferred(&mut self) -> Result<(), NetlinkError> {
+        self.deferred = false;
+        if self.bridges.is_empty() { Ok(()) } else { self.write_rules() }
+    }
+
     fn write_rules(&mut self) -> Result<(), NetlinkError> {
+        if self.deferred {
+            return Ok(());
+        }
         let mut tx = Transaction::new();
         rules::skeleton(&mut tx, &self.name, self.bridges.values());
         tx.commit(&mut self.socket)
@@ -164,7 +186,7 @@ impl Table {
 
     /// Whether the kernel's copy has all it should have; looks at numbers of rules, not at their contents.
     pub(crate) fn is_intact(&mut self) -> Result<bool, NetlinkError> {
-        if self.bridges.is_empty() {
+        if self.bridges.is_empty() || self.deferred {
             return Ok(true);
         }
         if nft::rule_count(&mut self.socket, &self.name)? != rules::rule_count(self.bridges.values()) {

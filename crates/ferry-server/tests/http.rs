@@ -30,6 +30,7 @@ fn config(root: &Path) -> EngineConfig {
         warm_shims: 0,
         warm_sandboxes: 0,
         cdi_spec_dirs: Vec::new(),
+        name_server: Vec::new(),
         proxy: Default::default(),
         cgroup_parent: "ferry-server-test".to_owned(),
         log_driver: "json-file".to_owned(),

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod daemon;
+mod names;
 mod oci;
 
 use std::path::Path;
@@ -15,6 +16,10 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let program = args.next().unwrap_or_default();
     let name = Path::new(&program).file_name().unwrap_or_default();
+    // Before the name is looked at: a daemon called dockerd starts its name server under that name.
+    if std::env::args_os().nth(1).is_some_and(|first| first == names::COMMAND) {
+        return names::run(args.skip(1));
+    }
     if name == "dockerd" || name == "ferryd" {
         return daemon::run(args, name == "dockerd");
     }

@@ -1,12 +1,13 @@
 //! `create`: checks everything that can be checked, puts the image's config and the request together, and
 //! writes the record. Nothing of the host is touched before all checks have passed.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use ferry_api::container::{ContainerCreateRequest, ContainerCreateResponse, HostConfig};
-use ferry_api::{ContainerConfig, Empty, NetworkingConfig};
+use ferry_api::{ContainerConfig, Empty, EndpointSettings};
 use ferry_image::Image;
 use ferry_types::{ContainerId, ContainerName};
 
@@ -87,7 +88,13 @@ fn create_record(
     merge_image_config(&mut config, &image);
     let mut host_config = normalize_host_config(host_config, inner, &mut warnings)?;
     let mode = NetworkMode::parse(&host_config.network_mode);
-    validate(inner, &mut config, &host_config, &networking, &mode, &mut warnings)?;
+    validate(inner, &mut config, &host_config, &mode, &mut warnings)?;
+    if !config.mac_address.is_empty() {
+        network_mode::parse_mac(&config.mac_address)
+            .map_err(|e| invalid(format!("invalid config for network bridge: {e}")))?;
+    }
+    let find = |name: &str| crate::network::fixed_addresses(inner, name);
+    let networks = network_mode::networks(&mode, &host_config, networking, find).map_err(invalid)?;
     let args: Vec<String> = config.entrypoint.iter().chain(config.cmd.iter()).cloned().collect();
     if args.is_empty() {
         return Err(invalid("no command specified"));
@@ -112,7 +119,7 @@ fn create_record(
         name,
         config,
         host_config,
-        networking,
+        networks,
         image_id,
         args,
         links,
@@ -144,7 +151,7 @@ fn create_on_disk(
     name: Option<ContainerName>,
     config: ContainerConfig,
     host_config: HostConfig,
-    networking: NetworkingConfig,
+    networks: BTreeMap<String, EndpointSettings>,
     image_id: ferry_types::Digest,
     args: Vec<String>,
     links: Vec<links::Link>,
@@ -184,13 +191,13 @@ fn create_on_disk(
             image_id,
             config,
             host_config,
-            networking,
+            networks,
             args,
             mounts: mounts.points,
             mount_details: mounts.details,
             anonymous_volumes: mounts.anonymous,
             lifecycle: Lifecycle::Created { code: 0, error: String::new() },
-            endpoint: None,
+            endpoints: BTreeMap::new(),
             restart_count: 0,
             stopped_by_user: false,
             health: None,
@@ -354,7 +361,6 @@ fn validate(
     inner: &Inner,
     config: &mut ContainerConfig,
     h: &HostConfig,
-    networking: &NetworkingConfig,
     mode: &NetworkMode,
     warnings: &mut Vec<String>,
 ) -> Result<()> {
@@ -377,7 +383,7 @@ fn validate(
     security::parse(&h.security_opt).map_err(invalid)?;
     let log_options = h.log_config.config.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     logging::validate(&h.log_config.kind, &log_options).map_err(invalid)?;
-    network_mode::validate(mode, config, h, networking, warnings).map_err(invalid)?;
+    network_mode::validate(mode, config, h, warnings).map_err(invalid)?;
     if !(-1000..=1000).contains(&h.oom_score_adj) {
         let n = h.oom_score_adj;
         return Err(invalid(format!("Invalid value {n}, range for oom score adj is [-1000, 1000]")));

@@ -7,11 +7,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ferry_network::{Endpoint, EndpointRequest};
 use ferry_shim_proto::{AttachStreams, Event, Launch, Relay, Reply, Request as ShimRequest, ShimErrorKind};
+use ferry_types::{Classify, ErrorKind};
 use tokio::sync::mpsc;
 
-use super::network_mode::{self, NetworkMode};
+use super::network_mode::NetworkMode;
 use super::owner::unexpected;
 use super::record::ContainerRecord;
 use super::state::{Live, State};
@@ -19,6 +19,7 @@ use super::{extra_hosts, links, net_files};
 use crate::error::{EngineError, Result};
 use crate::inner::Inner;
 use crate::logging;
+use crate::network::endpoints;
 use crate::paths::{BundleDir, ContainerDir};
 use crate::shim::{ShimClient, ShimNotice};
 use crate::spec::{self, NamespaceChoice, Namespaces, SpecInput};
@@ -131,7 +132,7 @@ async fn run(
     }
 }
 
-fn prepare(inner: &Inner, steps: &mut Steps, mut record: ContainerRecord) -> Result<Prepared> {
+fn prepare(inner: &Arc<Inner>, steps: &mut Steps, mut record: ContainerRecord) -> Result<Prepared> {
     let id = record.id.clone();
     let dir = inner.paths.container(&id);
     let bundle = inner.paths.bundle(&id);
@@ -142,12 +143,11 @@ fn prepare(inner: &Inner, steps: &mut Steps, mut record: ContainerRecord) -> Res
     let links = links::resolve(inner, &record)?;
     make_bundle(steps, &bundle)?;
     remove_stale(&dir.exit_record())?;
-    let endpoint = match mode {
-        NetworkMode::Bridge if !record.config.network_disabled => Some(attach(inner, steps, &record)?),
-        NetworkMode::Other(name) => return Err(EngineError::NoSuchNetwork(name)),
-        NetworkMode::Bridge | NetworkMode::Host | NetworkMode::None | NetworkMode::Container(_) => None,
+    let joined = match record.config.network_disabled {
+        true => None,
+        false => endpoints::join_all(inner, steps, &record).map_err(in_networking)?,
     };
-    record.endpoint = endpoint.as_ref().map(|e| e.record.clone());
+    record.endpoints = joined.as_ref().map(|j| j.endpoints.clone()).unwrap_or_default();
     record.link_env = links.iter().flat_map(|l| l.env.iter().cloned()).collect();
     let generated = write_net_files(inner, &dir, &record, &mode, &links)?;
     let init = match wants_init(&record, inner.config.init) {
@@ -177,7 +177,7 @@ fn prepare(inner: &Inner, steps: &mut Steps, mut record: ContainerRecord) -> Res
         id,
         bundle: bundle.path().to_owned(),
         overlay: Some(overlay),
-        netns_fd: endpoint.is_some(),
+        netns_fd: joined.is_some(),
         socket: bundle.socket(),
         exit_record: dir.exit_record(),
         pid_file: bundle.pid_file(),
@@ -189,9 +189,9 @@ fn prepare(inner: &Inner, steps: &mut Steps, mut record: ContainerRecord) -> Res
         relays: Vec::new(),
     };
     let mut fds = Vec::new();
-    if let Some(endpoint) = endpoint {
-        fds.push(endpoint.sandbox.netns);
-        for relay in endpoint.relays {
+    if let Some(joined) = joined {
+        fds.push(joined.netns);
+        for relay in joined.relays {
             request.relays.push(Relay { protocol: relay.protocol, target: relay.target });
             fds.push(relay.socket);
         }
@@ -301,26 +301,16 @@ fn join(inner: &Inner, id: &str, kind: &str) -> Result<NamespaceChoice> {
     Ok(NamespaceChoice::Join(namespace_path(live, kind)))
 }
 
-fn attach(inner: &Inner, steps: &mut Steps, record: &ContainerRecord) -> Result<Endpoint> {
-    let publish = network_mode::publish_requests(&record.host_config, &record.config)
-        .map_err(EngineError::InvalidParameter)?;
-    let mac = network_mode::wanted_mac(&record.config, &record.networking)
-        .map_err(EngineError::InvalidParameter)?;
-    let request = EndpointRequest {
-        container: record.id.clone(),
-        name: record.name.to_string(),
-        ipv4: None,
-        mac,
-        publish,
-    };
-    let endpoint = inner.bridge.attach(&request)?;
-    for warning in &endpoint.warnings {
-        tracing::warn!(container = %record.id, "{warning}");
+/// As Docker introduces what goes wrong with networks.
+fn in_networking(error: EngineError) -> EngineError {
+    let message = format!("failed to set up container networking: {error}");
+    match error.kind() {
+        ErrorKind::NotFound => EngineError::NotFound(message),
+        ErrorKind::InvalidParameter => EngineError::InvalidParameter(message),
+        ErrorKind::Forbidden => EngineError::Forbidden(message),
+        ErrorKind::NotImplemented => error,
+        _ => EngineError::System(message),
     }
-    let bridge = Arc::clone(&inner.bridge);
-    let undo = endpoint.record.clone();
-    steps.done("network endpoint", move || bridge.release(&undo).map_err(|e| e.to_string()));
-    Ok(endpoint)
 }
 
 /// Writes `hosts` and `resolv.conf`; returns what to bind where.
@@ -332,7 +322,7 @@ fn write_net_files(
     links: &[links::Resolved],
 ) -> Result<Vec<(PathBuf, &'static str)>> {
     let h = &record.host_config;
-    let own: Vec<IpAddr> = record.endpoint.iter().map(|e| IpAddr::V4(e.ipv4)).collect();
+    let own: Vec<IpAddr> = record.endpoints.values().map(|e| IpAddr::V4(e.ipv4)).collect();
     let gateways: Vec<String> = match inner.config.host_gateway.is_empty() {
         true => vec![inner.bridge.gateway().to_string()],
         false => inner.config.host_gateway.iter().map(ToString::to_string).collect(),
@@ -354,20 +344,37 @@ fn write_net_files(
             let mut extra = extra_hosts::resolve(&h.extra_hosts, &gateways);
             extra.extend(links.iter().map(|l| (l.names.clone(), l.address.to_string())));
             let hosts = net_files::hosts(&own, &record.config.hostname, &record.config.domainname, &extra);
-            let pick = |own: &ferry_api::List<String>, default: &[String]| {
-                if own.is_empty() { default.to_vec() } else { own.to_vec() }
+            let wanted = net_files::resolver_options(inner, record);
+            let resolv = match record.networks.keys().any(|name| name != endpoints::BRIDGE) && !own.is_empty()
+            {
+                true => net_files::internal_resolv_conf(&net_files::host_resolv_conf(), &wanted),
+                false => net_files::resolv_conf(&net_files::host_resolv_conf(), &wanted),
             };
-            let wanted = net_files::ResolverOptions {
-                servers: pick(&h.dns, &inner.config.dns),
-                search: pick(&h.dns_search, &inner.config.dns_search),
-                options: pick(&h.dns_options, &inner.config.dns_opts),
-            };
-            (hosts, net_files::resolv_conf(&net_files::host_resolv_conf(), &wanted))
+            (hosts, resolv)
         }
     };
     write(&dir.hosts(), hosts.as_bytes())?;
     write(&dir.resolv_conf(), resolv.as_bytes())?;
     Ok(places(dir))
+}
+
+/// Writes the files of a running container anew after it joined networks: they are bind-mounted, so the container sees it.
+/// `joined` is not in the record yet.
+pub(crate) fn rewrite_net_files(
+    inner: &Inner,
+    record: &ContainerRecord,
+    joined: &[(String, &ferry_network::EndpointRecord)],
+) {
+    let mut record = record.clone();
+    for (name, endpoint) in joined {
+        record.networks.entry(name.clone()).or_default();
+        record.endpoints.insert(name.clone(), (*endpoint).clone());
+    }
+    let mode = NetworkMode::parse(&record.host_config.network_mode);
+    let links = links::resolve(inner, &record).unwrap_or_default();
+    if let Err(error) = write_net_files(inner, &inner.paths.container(&record.id), &record, &mode, &links) {
+        tracing::warn!(container = %record.id, %error, "its hosts and resolv.conf are not up to date");
+    }
 }
 
 /// Where the generated files of a container are, and where it sees them.

@@ -17,6 +17,7 @@ use super::record::ContainerRecord;
 use crate::config::parse_port_proto;
 use crate::error::{EngineError, Result};
 use crate::inner::Inner;
+use crate::network::endpoints::BRIDGE;
 
 /// A link as it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,7 +119,7 @@ fn resolve_one(inner: &Inner, record: &ContainerRecord, link: &Link) -> Result<R
     if target.state.live().is_none() {
         return Err(stopped(&target.record.name));
     }
-    let Some(endpoint) = &target.record.endpoint else {
+    let Some(endpoint) = target.record.endpoints.get(BRIDGE) else {
         let id = &link.target;
         return Err(EngineError::Conflict(format!("container {id} not attached to default bridge network")));
     };

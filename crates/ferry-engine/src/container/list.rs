@@ -227,8 +227,8 @@ impl<'a> Selection<'a> {
                 record.mounts.iter().any(|m| m.name == v || m.destination == v || m.source == v)
             })
             && any("network", &|v| {
-                let mode = &record.host_config.network_mode;
-                mode == v || (v == crate::network::network_id(&engine.inner.engine_id, mode))
+                let is = |name: &String| name == v || crate::network::id_of(&engine.inner, name) == v;
+                record.networks.keys().any(is)
             })
             && any("publish", &|v| published(record, v))
             && any("expose", &|v| record.config.exposed_ports.keys().any(|p| port_in(p, v)))
@@ -256,8 +256,7 @@ fn name_matches(pattern: &str, name: &str) -> bool {
 }
 
 fn published(record: &ContainerRecord, wanted: &str) -> bool {
-    let endpoint = record.endpoint.iter().flat_map(|e| &e.published);
-    endpoint.into_iter().any(|p| port_in(&format!("{}/{}", p.host_port, p.protocol), wanted))
+    record.published().any(|p| port_in(&format!("{}/{}", p.host_port, p.protocol), wanted))
 }
 
 /// Whether a filter reads `first[-last][/proto]`.

@@ -3,6 +3,7 @@
 pub(crate) mod archive;
 pub(crate) mod attach;
 pub(crate) mod commit;
+mod connect;
 mod control;
 pub(crate) mod create;
 pub(crate) mod damaged;

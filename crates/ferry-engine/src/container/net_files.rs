@@ -4,6 +4,9 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::record::ContainerRecord;
+use crate::inner::Inner;
+
 /// `/etc/hosts`: the loopback and multicast names Docker writes, `--add-host` entries, then the container's own
 /// addresses.
 pub(crate) fn hosts(own: &[IpAddr], hostname: &str, domainname: &str, extra: &[(String, String)]) -> String {
@@ -73,6 +76,49 @@ pub(crate) fn resolv_conf(host: &str, wanted: &ResolverOptions) -> String {
     text
 }
 
+/// `/etc/resolv.conf` for a container on a user-defined network: queries go to the name server inside, which asks the real
+/// ones. Names without dots are asked as they are (`ndots:0`), unless the user says otherwise.
+pub(crate) fn internal_resolv_conf(host: &str, wanted: &ResolverOptions) -> String {
+    let own = ResolverOptions { servers: vec![ferry_network::NAME_SERVER.to_string()], ..wanted.clone() };
+    let mut text = resolv_conf(host, &own);
+    if !text.contains("ndots:") {
+        match text.find("\noptions ") {
+            Some(at) => text.insert_str(at + "\noptions ".len(), "ndots:0 "),
+            None => text.push_str("options ndots:0\n"),
+        }
+    }
+    text
+}
+
+/// What a container's user asked for, or the engine's settings in its place.
+pub(crate) fn resolver_options(inner: &Inner, record: &ContainerRecord) -> ResolverOptions {
+    let pick = |own: &ferry_api::List<String>, default: &[String]| {
+        if own.is_empty() { default.to_vec() } else { own.to_vec() }
+    };
+    let (h, config) = (&record.host_config, &inner.config);
+    ResolverOptions {
+        servers: pick(&h.dns, &config.dns),
+        search: pick(&h.dns_search, &config.dns_search),
+        options: pick(&h.dns_options, &config.dns_opts),
+    }
+}
+
+/// The servers the name server asks: those wanted, or the host's own, which it can reach even on loopback.
+pub(crate) fn name_servers(wanted: &ResolverOptions) -> Vec<IpAddr> {
+    let parse = |server: &String| server.parse::<IpAddr>().ok();
+    let servers: Vec<IpAddr> = if wanted.servers.is_empty() {
+        let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let lines = host.lines().filter_map(|line| line.strip_prefix("nameserver"));
+        lines.filter_map(|rest| rest.trim().parse().ok()).collect()
+    } else {
+        wanted.servers.iter().filter_map(parse).collect()
+    };
+    match servers.is_empty() {
+        true => vec![Ipv4Addr::new(8, 8, 8, 8).into(), Ipv4Addr::new(8, 8, 4, 4).into()],
+        false => servers,
+    }
+}
+
 /// The path of the resolver configuration to start from: where systemd-resolved runs, `/etc/resolv.conf` names
 /// only its stub on loopback and the real servers are elsewhere (systemd-resolved.service(8)).
 pub(crate) fn host_resolv_conf() -> String {
@@ -112,6 +158,18 @@ mod tests {
         assert!(text.contains("nameserver 10.0.0.2\nsearch a b\noptions edns0\n"), "{text}");
         assert!(!text.contains("127.0.0.53"));
         assert!(resolv_conf("", &ResolverOptions::default()).contains("nameserver 8.8.8.8"));
+    }
+
+    #[test]
+    fn names_without_dots_are_asked_as_they_are() {
+        let text = internal_resolv_conf(
+            "nameserver 10.0.0.2\nsearch a\noptions edns0\n",
+            &ResolverOptions::default(),
+        );
+        assert!(text.ends_with("nameserver 127.0.0.11\nsearch a\noptions ndots:0 edns0\n"), "{text}");
+        let own = ResolverOptions { options: vec!["ndots:5".into()], ..ResolverOptions::default() };
+        assert!(internal_resolv_conf("", &own).ends_with("nameserver 127.0.0.11\noptions ndots:5\n"));
+        assert!(internal_resolv_conf("", &ResolverOptions::default()).ends_with("options ndots:0\n"));
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! `--network` and the options that depend on it.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ferry_api::container::{ContainerConfig, HostConfig};
 use ferry_api::{EndpointSettings, NetworkingConfig};
 use ferry_types::net::PublishRequest;
+use ipnet::Ipv4Net;
 
 use crate::config::parse_port_proto;
+use crate::network::endpoints::BRIDGE;
 
 /// Which network a container has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +46,6 @@ pub(crate) fn validate(
     mode: &NetworkMode,
     config: &ContainerConfig,
     h: &HostConfig,
-    networking: &NetworkingConfig,
     warnings: &mut Vec<String>,
 ) -> Result<(), String> {
     let publishes = !h.port_bindings.is_empty() || h.publish_all_ports;
@@ -78,31 +80,105 @@ pub(crate) fn validate(
     if *mode != NetworkMode::Host && h.uts_mode == "host" && !config.hostname.is_empty() {
         return Err("conflicting options: hostname and the UTS mode".to_owned());
     }
-    for (name, endpoint) in &networking.endpoints_config {
-        let known =
-            matches!(name.as_str(), "bridge" | "default" | "host" | "none") || h.network_mode == *name;
-        if !known {
-            continue;
-        }
-        if let Some(endpoint) = endpoint {
-            check_endpoint(endpoint)?;
-        }
-    }
     publish_requests(h, config)?;
     Ok(())
 }
 
-fn check_endpoint(endpoint: &EndpointSettings) -> Result<(), String> {
-    if let Some(ipam) = &endpoint.ipam_config
-        && !(ipam.ipv4_address.is_empty() && ipam.ipv6_address.is_empty() && ipam.link_local_ips.is_empty())
-    {
-        return Err("invalid config for network bridge: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only".to_owned());
+/// The networks a container is to be on, by name, with what is asked of each. `find` gives a network's name, and whether
+/// containers may have fixed addresses there and which; the default bridge is not asked about.
+pub(crate) fn networks(
+    mode: &NetworkMode,
+    h: &HostConfig,
+    networking: NetworkingConfig,
+    find: impl Fn(&str) -> Option<(String, FixedAddresses)>,
+) -> Result<BTreeMap<String, EndpointSettings>, String> {
+    let canonical = |name: &str| match name {
+        "default" => BRIDGE.to_owned(),
+        "bridge" | "host" | "none" => name.to_owned(),
+        other => find(other).map_or_else(|| other.to_owned(), |(name, _)| name),
+    };
+    let mut networks = BTreeMap::new();
+    for (name, settings) in &networking.endpoints_config {
+        networks.insert(canonical(name), settings.clone().unwrap_or_default());
     }
-    if !endpoint.links.is_empty() {
-        return Err("--link is not supported by ferry yet".to_owned());
+    match mode {
+        NetworkMode::Container(_) if networks.is_empty() => return Ok(networks),
+        NetworkMode::Container(_) => {
+            return Err(
+                "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
+                    .to_owned(),
+            );
+        }
+        _ => {}
     }
-    if !endpoint.driver_opts.is_empty() {
-        return Err("endpoint driver options are not supported by ferry yet".to_owned());
+    networks.entry(canonical(&h.network_mode)).or_default();
+    let private = networks.keys().any(|name| matches!(name.as_str(), "host" | "none"));
+    if private && networks.len() > 1 {
+        return Err("container cannot be connected to multiple networks with one of the networks in private (none) mode".to_owned());
+    }
+    for (name, settings) in &networks {
+        let fixed = match name.as_str() {
+            BRIDGE => FixedAddresses::Never,
+            other => find(other).map_or(FixedAddresses::Unknown, |(_, fixed)| fixed),
+        };
+        check_endpoint(settings, &fixed)
+            .map_err(|e| format!("invalid config for network {name}: invalid endpoint settings:\n{e}"))?;
+    }
+    Ok(networks)
+}
+
+/// Which addresses a user may give a container on a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FixedAddresses {
+    /// On the default bridge.
+    Never,
+    /// The engine chose the subnet.
+    NotHere,
+    /// The user's subnet.
+    In(Ipv4Net),
+    /// The network is not there (yet).
+    Unknown,
+}
+
+/// Checks what is asked of an endpoint.
+pub(crate) fn check_endpoint(endpoint: &EndpointSettings, fixed: &FixedAddresses) -> Result<(), String> {
+    let ipam = endpoint.ipam_config.clone().unwrap_or_default();
+    if !ipam.ipv6_address.is_empty() {
+        return Err("IPv6 addresses of containers are not supported by ferry yet".to_owned());
+    }
+    if !ipam.link_local_ips.is_empty() {
+        return Err("link-local addresses of containers are not supported by ferry yet".to_owned());
+    }
+    if !ipam.ipv4_address.is_empty() {
+        let text = &ipam.ipv4_address;
+        let address: Ipv4Addr = text.parse().map_err(|_| format!("invalid IPv4 address: {text}"))?;
+        match fixed {
+            FixedAddresses::Never => {
+                return Err("user specified IP address is supported on user defined networks only".to_owned());
+            }
+            FixedAddresses::NotHere => {
+                return Err(
+                    "user specified IP address is supported only when connecting to networks with user configured subnets"
+                        .to_owned(),
+                );
+            }
+            FixedAddresses::In(subnet) if !subnet.contains(&address) => {
+                return Err(format!("no configured subnet or ip-range contain the IP address {address}"));
+            }
+            FixedAddresses::In(_) | FixedAddresses::Unknown => {}
+        }
+    }
+    if let Some((option, _)) = endpoint.driver_opts.iter().next() {
+        return Err(format!("the endpoint driver option {option} is not supported by ferry yet"));
+    }
+    if *fixed == FixedAddresses::Never {
+        if !endpoint.links.is_empty() {
+            return Err("links on the default network are asked for with --link".to_owned());
+        }
+        // Nobody could use them: the default bridge has no names.
+        if !endpoint.aliases.is_empty() {
+            return Err("network-scoped aliases are only supported for user-defined networks".to_owned());
+        }
     }
     if !endpoint.mac_address.is_empty() {
         parse_mac(&endpoint.mac_address)?;
@@ -110,22 +186,9 @@ fn check_endpoint(endpoint: &EndpointSettings) -> Result<(), String> {
     Ok(())
 }
 
-/// The MAC address asked for, in whichever place.
-pub(crate) fn wanted_mac(
-    config: &ContainerConfig,
-    networking: &NetworkingConfig,
-) -> Result<Option<[u8; 6]>, String> {
-    let endpoint = ["bridge", "default"]
-        .iter()
-        .find_map(|n| networking.endpoints_config.get(*n))
-        .and_then(Option::as_ref);
-    let text =
-        endpoint.map(|e| e.mac_address.as_str()).filter(|m| !m.is_empty()).unwrap_or(&config.mac_address);
-    if text.is_empty() { Ok(None) } else { parse_mac(text).map(Some) }
-}
-
-fn parse_mac(text: &str) -> Result<[u8; 6], String> {
-    let invalid = || format!("invalid config for network bridge: invalid MAC address {text}");
+/// Reads a MAC address.
+pub(crate) fn parse_mac(text: &str) -> Result<[u8; 6], String> {
+    let invalid = || format!("invalid MAC address {text}");
     let mut mac = [0_u8; 6];
     let mut parts = text.split([':', '-']);
     for byte in &mut mac {

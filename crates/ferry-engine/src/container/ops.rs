@@ -165,6 +165,9 @@ impl Engine {
         let given_up = if result.is_ok() { &old } else { &new };
         self.inner.containers.release_name(given_up, &snapshot.record.id);
         result?;
+        let (inner, renamed) = (Arc::clone(&self.inner), handle.snapshot());
+        crate::blocking_raw(move || crate::network::endpoints::announce_again(&inner, &renamed.record))
+            .await?;
         let attributes = [("oldName", format!("/{old}"))];
         self.inner.events.container(EventKind::Rename, &handle.snapshot().record, &attributes);
         Ok(())

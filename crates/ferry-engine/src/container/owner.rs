@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferry_api::EndpointSettings;
 use ferry_shim_proto::{AttachStreams, Event, ExitRecord, Reply};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -15,7 +16,6 @@ use tokio::time::Instant;
 use super::launch;
 use super::links;
 use super::monitor::{Ending, Monitor};
-use super::network_mode::NetworkMode;
 use super::record::{ContainerRecord, ExitInfo, Lifecycle};
 use super::restart::{Backoff, RestartPolicy};
 use super::state::{Live, Snapshot, State};
@@ -54,6 +54,10 @@ pub(crate) enum OwnerRequest {
     Attach { streams: AttachStreams, socket: OwnedFd, reply: ReplyTo<()> },
     /// Change the record. Runs inside the owner, so it sees and leaves a consistent record.
     Edit { edit: Edit, reply: ReplyTo<()> },
+    /// Put it on a network.
+    Connect { network: String, settings: Box<EndpointSettings>, reply: ReplyTo<()> },
+    /// Take it off a network.
+    Disconnect { network: String, reply: ReplyTo<()> },
     /// Remove it; it must not run.
     Remove { volumes: bool, reply: ReplyTo<()> },
 }
@@ -244,17 +248,23 @@ impl Owner {
         self.inner.events.container(kind, &self.current().record, extra);
     }
 
-    /// Of the network the container is in by itself.
-    fn network_event(&self, kind: EventKind) {
+    /// Of every network the container is on.
+    fn network_events(&self, kind: EventKind) {
         let record = &self.current().record;
-        let (name, driver) = match NetworkMode::parse(&record.host_config.network_mode) {
-            NetworkMode::Bridge if !record.config.network_disabled => ("bridge", "bridge"),
-            NetworkMode::Host => ("host", "host"),
-            NetworkMode::None => ("none", "null"),
-            NetworkMode::Bridge | NetworkMode::Container(_) | NetworkMode::Other(_) => return,
+        if !record.config.network_disabled {
+            record.networks.keys().for_each(|name| self.network_event(kind, name));
+        }
+    }
+
+    /// The container joined or left a network.
+    pub(super) fn network_event(&self, kind: EventKind, name: &str) {
+        let driver = match name {
+            "none" => "null",
+            "host" => "host",
+            _ => "bridge",
         };
-        let id = crate::network::network_id(&self.inner.engine_id, name);
-        self.inner.events.network(kind, id, name, driver, record.id.as_str());
+        let id = crate::network::id_of(&self.inner, name);
+        self.inner.events.network(kind, &id, name, driver, Some(self.current().record.id.as_str()));
     }
 
     async fn on_request(&mut self, request: OwnerRequest) -> ControlFlow<()> {
@@ -278,6 +288,12 @@ impl Owner {
             }
             OwnerRequest::Edit { edit, reply } => {
                 let _ = reply.send(self.edit(edit));
+            }
+            OwnerRequest::Connect { network, settings, reply } => {
+                let _ = reply.send(self.connect(network, *settings).await);
+            }
+            OwnerRequest::Disconnect { network, reply } => {
+                let _ = reply.send(self.disconnect(network).await);
             }
             OwnerRequest::Remove { volumes, reply } => return self.remove_for_user(volumes, reply).await,
         }
@@ -396,14 +412,14 @@ impl Owner {
                 self.watch_health();
                 links::tell_linked(&self.inner, &self.current().record.id);
                 self.inner.events.volumes_of(EventKind::Mount, &self.current().record);
-                self.network_event(EventKind::Connect);
+                self.network_events(EventKind::Connect);
                 self.event(EventKind::Start, &[]);
                 Ok(())
             }
             Err(failure) => {
                 self.change(|s| {
                     let record = Arc::make_mut(&mut s.record);
-                    record.endpoint = None;
+                    record.endpoints.clear();
                     let error = failure.error.to_string();
                     (s.state, record.lifecycle) = match last {
                         None => (
@@ -442,7 +458,7 @@ impl Owner {
         self.notices = None;
         let release =
             teardown::release_run(Arc::clone(&self.inner), snapshot.record.id.clone(), snapshot.shim.clone());
-        self.network_event(EventKind::Disconnect);
+        self.network_events(EventKind::Disconnect);
         self.inner.events.volumes_of(EventKind::Unmount, &snapshot.record);
         self.event(
             EventKind::Die,
@@ -454,7 +470,7 @@ impl Owner {
                 s.exits += 1;
                 s.shim = None;
                 s.state = State::Exited(info);
-                Arc::make_mut(&mut s.record).endpoint = None;
+                Arc::make_mut(&mut s.record).endpoints.clear();
             });
             // Nothing of the run will be used again: it can go while the client is answered.
             tokio::spawn(release);
@@ -475,7 +491,7 @@ impl Owner {
         self.restart_at = restart.then(|| Instant::now() + self.backoff.next_delay(ran_for));
         self.change(|s| {
             let record = Arc::make_mut(&mut s.record);
-            record.endpoint = None;
+            record.endpoints.clear();
             record.lifecycle = Lifecycle::Exited(info.clone());
             record.health = s.health.as_deref().cloned();
             s.exits += 1;

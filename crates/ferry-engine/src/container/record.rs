@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ferry_api::{ContainerConfig, HostConfig, MountPoint, NetworkingConfig};
+use ferry_api::{ContainerConfig, EndpointSettings, HostConfig, MountPoint};
 use ferry_network::EndpointRecord;
+use ferry_types::net::PublishedPort;
 use ferry_types::{ContainerId, ContainerName, Digest};
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,7 @@ use super::links::Link;
 use crate::error::{EngineError, Result};
 
 /// The layout of the record file. Raised when an older engine could not read it.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// One container as its user asked for it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,8 +28,8 @@ pub(crate) struct ContainerRecord {
     /// The container's config with the image's merged in; `image` is the name the user gave.
     pub config: ContainerConfig,
     pub host_config: HostConfig,
-    /// Endpoint settings as asked for.
-    pub networking: NetworkingConfig,
+    /// The networks it is to be on, by name, with what was asked for. Empty for those without a network of their own.
+    pub networks: BTreeMap<String, EndpointSettings>,
     /// The command line, entrypoint first. Never empty.
     pub args: Vec<String>,
     /// Bind mounts and volumes, resolved when the container was created.
@@ -39,8 +40,8 @@ pub(crate) struct ContainerRecord {
     /// Anonymous volumes that go with the container when it is removed with its volumes.
     pub anonymous_volumes: Vec<String>,
     pub lifecycle: Lifecycle,
-    /// The endpoint the container has, or had when the engine was killed.
-    pub endpoint: Option<EndpointRecord>,
+    /// The endpoints the container has, or had when the engine was killed, by name of the network.
+    pub endpoints: BTreeMap<String, EndpointRecord>,
     /// Restarts by policy since the last start by a user.
     pub restart_count: u32,
     /// A user stopped it: no policy but a start by a user brings it back.
@@ -129,7 +130,9 @@ impl ContainerRecord {
     pub fn load(path: &Path) -> Result<Self> {
         let fail = |source| EngineError::File { action: "read", path: path.to_owned(), source };
         let json = std::fs::read(path).map_err(fail)?;
-        let record: Self = serde_json::from_slice(&json).map_err(|e| fail(e.into()))?;
+        let mut value: serde_json::Value = serde_json::from_slice(&json).map_err(|e| fail(e.into()))?;
+        from_format_1(&mut value);
+        let record: Self = serde_json::from_value(value).map_err(|e| fail(e.into()))?;
         if record.format != FORMAT {
             let message = format!("format {} was written by another version of ferry", record.format);
             return Err(fail(std::io::Error::new(std::io::ErrorKind::InvalidData, message)));
@@ -142,8 +145,41 @@ impl ContainerRecord {
         self.image_id == *image || self.mount_details.values().any(|d| d.image.as_ref() == Some(image))
     }
 
+    /// The ports published for it, on whichever network.
+    pub fn published(&self) -> impl Iterator<Item = &PublishedPort> {
+        self.endpoints.values().flat_map(|endpoint| &endpoint.published)
+    }
+
     /// Whether stdio is a terminal.
     pub fn tty(&self) -> bool {
         self.config.tty
     }
+}
+
+/// Format 1 knew one endpoint, that of the default bridge.
+fn from_format_1(value: &mut serde_json::Value) {
+    use serde_json::{Map, Value};
+    let Some(record) = value.as_object_mut().filter(|r| r.get("format") == Some(&1.into())) else { return };
+    let mut endpoints = Map::new();
+    if let Some(endpoint) = record.remove("endpoint").filter(|e| !e.is_null()) {
+        endpoints.insert("bridge".to_owned(), endpoint);
+    }
+    let asked = record.remove("networking").and_then(|n| n.get("EndpointsConfig").cloned());
+    let mut asked = match asked {
+        Some(Value::Object(asked)) => asked,
+        _ => Map::new(),
+    };
+    let mode = record.get("host_config").and_then(|h| h.get("NetworkMode")).and_then(Value::as_str);
+    let name = match mode.unwrap_or_default() {
+        "" | "default" => "bridge".to_owned(),
+        name => name.to_owned(),
+    };
+    let mut networks = Map::new();
+    if !name.starts_with("container:") {
+        let settings = asked.remove(&name).filter(|s| !s.is_null());
+        networks.insert(name, settings.unwrap_or_else(|| Value::Object(Map::new())));
+    }
+    record.insert("networks".to_owned(), Value::Object(networks));
+    record.insert("endpoints".to_owned(), Value::Object(endpoints));
+    record.insert("format".to_owned(), FORMAT.into());
 }

@@ -121,7 +121,7 @@ async fn recover_one(inner: &Arc<Inner>, mut record: ContainerRecord) -> Option<
         Found::Ended(exit) => {
             teardown::free_run(inner, &record).await;
             teardown::release_run(Arc::clone(inner), id.clone(), None).await;
-            record.endpoint = None;
+            record.endpoints.clear();
             record.lifecycle = Lifecycle::Exited(exit.clone());
             if record.host_config.auto_remove {
                 return Some(record);

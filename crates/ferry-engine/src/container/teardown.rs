@@ -28,14 +28,13 @@ pub(crate) async fn free_run(inner: &Arc<Inner>, record: &ContainerRecord) {
     if !volumes.is_empty() {
         release_volumes(inner, record.id.clone(), volumes).await;
     }
-    let Some(endpoint) = record.endpoint.clone() else { return };
-    let bridge = Arc::clone(&inner.bridge);
-    match crate::blocking_raw(move || bridge.release(&endpoint)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::warn!(container = %record.id, %error, "releasing the network endpoint failed")
-        }
-        Err(error) => tracing::warn!(container = %record.id, %error, "releasing the network endpoint failed"),
+    if record.endpoints.is_empty() {
+        return;
+    }
+    let (task_inner, task_record) = (Arc::clone(inner), record.clone());
+    let left = crate::blocking_raw(move || crate::network::endpoints::leave_all(&task_inner, &task_record));
+    if let Err(error) = left.await {
+        tracing::warn!(container = %record.id, %error, "releasing the network endpoints failed");
     }
 }
 

@@ -12,12 +12,10 @@ use ferry_network::EndpointRecord;
 
 use super::health::{Health, Status};
 use super::links;
-use super::network_mode::NetworkMode;
 use super::record::ContainerRecord;
 use super::state::{Snapshot, State};
 use crate::config::parse_port_proto;
 use crate::inner::Inner;
-use crate::network::network_id;
 
 fn time(nanos: i64) -> Time {
     if nanos == 0 { Time::default() } else { Time::from_unix_nanos(i128::from(nanos)) }
@@ -117,29 +115,35 @@ fn state(inner: &Inner, snapshot: &Snapshot) -> ContainerState {
     }
 }
 
-/// The name under which `NetworkSettings.Networks` lists the container's network.
-fn network_name(record: &ContainerRecord) -> Option<&'static str> {
-    match NetworkMode::parse(&record.host_config.network_mode) {
-        NetworkMode::Bridge => Some("bridge"),
-        NetworkMode::Host => Some("host"),
-        NetworkMode::None => Some("none"),
-        NetworkMode::Container(_) | NetworkMode::Other(_) => None,
-    }
+/// The container's networks as asked for and, while it runs, as they are.
+fn networks(inner: &Inner, snapshot: &Snapshot) -> BTreeMap<String, EndpointSettings> {
+    let record = &snapshot.record;
+    let runs = snapshot.state.live().is_some();
+    let never_ran = matches!(snapshot.state, State::Created { .. });
+    let show = |(name, asked): (&String, &EndpointSettings)| {
+        let endpoint = record.endpoints.get(name).filter(|_| runs);
+        (name.clone(), endpoint_settings(inner, record, name, asked, endpoint, never_ran))
+    };
+    record.networks.iter().map(show).collect()
 }
 
 fn endpoint_settings(
     inner: &Inner,
     record: &ContainerRecord,
     name: &str,
+    asked: &EndpointSettings,
     endpoint: Option<&EndpointRecord>,
     never_ran: bool,
 ) -> EndpointSettings {
-    let asked = record.networking.endpoints_config.get(name).and_then(Option::as_ref);
     let mut settings = EndpointSettings {
-        aliases: asked.map(|a| a.aliases.clone()).unwrap_or_default(),
+        ipam_config: asked.ipam_config.clone(),
+        links: asked.links.clone(),
+        aliases: asked.aliases.clone(),
+        driver_opts: asked.driver_opts.clone(),
+        gw_priority: asked.gw_priority,
+        mac_address: asked.mac_address.clone(),
         // Before its first start a container is in no network yet.
-        network_id: if never_ran { String::new() } else { network_id(&inner.engine_id, name) },
-        mac_address: asked.map(|a| a.mac_address.clone()).unwrap_or_default(),
+        network_id: if never_ran { String::new() } else { crate::network::id_of(inner, name) },
         ..EndpointSettings::default()
     };
     if let Some(endpoint) = endpoint {
@@ -148,18 +152,21 @@ fn endpoint_settings(
         settings.ip_address = endpoint.ipv4.to_string();
         settings.ip_prefix_len = endpoint.prefix;
         settings.mac_address = endpoint.mac_string();
+        if name != crate::network::endpoints::BRIDGE {
+            settings.dns_names = crate::network::endpoints::dns_names(record, asked).into();
+        }
     }
     settings
 }
 
 /// Published ports by container port, exposed ones with null.
-fn ports(record: &ContainerRecord, endpoint: &EndpointRecord) -> PortMap {
+fn ports(record: &ContainerRecord) -> PortMap {
     let mut map: BTreeMap<String, List<PortBinding>> = BTreeMap::new();
     for port in record.config.exposed_ports.keys() {
         let key = if port.contains('/') { port.clone() } else { format!("{port}/tcp") };
         map.insert(key, List::default());
     }
-    for p in &endpoint.published {
+    for p in record.published() {
         let binding = PortBinding { host_ip: p.host_ip.to_string(), host_port: p.host_port.to_string() };
         map.entry(format!("{}/{}", p.container_port, p.protocol)).or_default().get_mut().push(binding);
     }
@@ -169,18 +176,13 @@ fn ports(record: &ContainerRecord, endpoint: &EndpointRecord) -> PortMap {
 fn network_settings(inner: &Inner, snapshot: &Snapshot) -> NetworkSettings {
     let record = &snapshot.record;
     let live = snapshot.state.live();
-    let endpoint = record.endpoint.as_ref().filter(|_| live.is_some());
-    let mut networks = BTreeMap::new();
-    if let Some(name) = network_name(record) {
-        let never_ran = matches!(snapshot.state, State::Created { .. });
-        networks.insert(name.to_owned(), endpoint_settings(inner, record, name, endpoint, never_ran));
-    }
+    let first = record.endpoints.values().next().filter(|_| live.is_some());
     NetworkSettings {
-        sandbox_id: endpoint.map(|e| e.endpoint.to_string()).unwrap_or_default(),
+        sandbox_id: first.map(|e| e.endpoint.to_string()).unwrap_or_default(),
         // A path that really names the namespace, for nsenter(1) and the like.
         sandbox_key: live.map(|l| format!("/proc/{}/ns/net", l.pid)).unwrap_or_default(),
-        ports: endpoint.map_or_else(Map::empty, |e| ports(record, e)),
-        networks: networks.into(),
+        ports: first.map_or_else(Map::empty, |_| ports(record)),
+        networks: networks(inner, snapshot).into(),
         ..NetworkSettings::default()
     }
 }
@@ -188,12 +190,6 @@ fn network_settings(inner: &Inner, snapshot: &Snapshot) -> NetworkSettings {
 /// One line of `ps`, less sizes. `now` in nanoseconds since the epoch.
 pub(crate) fn summary(inner: &Inner, snapshot: &Snapshot, now: i64) -> ContainerSummary {
     let record = &snapshot.record;
-    let endpoint = record.endpoint.as_ref().filter(|_| snapshot.state.live().is_some());
-    let mut networks = BTreeMap::new();
-    if let Some(name) = network_name(record) {
-        let never_ran = matches!(snapshot.state, State::Created { .. });
-        networks.insert(name.to_owned(), endpoint_settings(inner, record, name, endpoint, never_ran));
-    }
     ContainerSummary {
         id: record.id.to_string(),
         names: std::iter::once(format!("/{}", record.name))
@@ -203,7 +199,7 @@ pub(crate) fn summary(inner: &Inner, snapshot: &Snapshot, now: i64) -> Container
         image_id: record.image_id.to_string(),
         command: command(&record.args),
         created: record.created_at / 1_000_000_000,
-        ports: summary_ports(record, endpoint),
+        ports: summary_ports(snapshot),
         labels: record.config.labels.clone().or_empty(),
         state: snapshot.state.status().to_owned(),
         status: status(&snapshot.state, snapshot.health.as_deref(), now),
@@ -212,7 +208,7 @@ pub(crate) fn summary(inner: &Inner, snapshot: &Snapshot, now: i64) -> Container
             network_mode: record.host_config.network_mode.clone(),
             annotations: record.host_config.annotations.clone(),
         },
-        network_settings: SummaryNetworkSettings { networks: networks.into() },
+        network_settings: SummaryNetworkSettings { networks: networks(inner, snapshot).into() },
         mounts: record.mounts.clone(),
         ..ContainerSummary::default()
     }
@@ -234,11 +230,13 @@ fn command(args: &[String]) -> String {
     std::iter::once(program).chain(words.map(quote)).collect::<Vec<_>>().join(" ")
 }
 
-fn summary_ports(record: &ContainerRecord, endpoint: Option<&EndpointRecord>) -> Vec<Port> {
-    let Some(endpoint) = endpoint else { return Vec::new() };
-    let mut all: Vec<Port> = endpoint
-        .published
-        .iter()
+fn summary_ports(snapshot: &Snapshot) -> Vec<Port> {
+    let record = &snapshot.record;
+    if snapshot.state.live().is_none() || record.endpoints.is_empty() {
+        return Vec::new();
+    }
+    let mut all: Vec<Port> = record
+        .published()
         .map(|p| Port {
             ip: p.host_ip.to_string(),
             private_port: p.container_port,
@@ -248,7 +246,7 @@ fn summary_ports(record: &ContainerRecord, endpoint: Option<&EndpointRecord>) ->
         .collect();
     for exposed in record.config.exposed_ports.keys() {
         if let Some((port, protocol)) = parse_port_proto(exposed)
-            && !endpoint.published.iter().any(|p| p.container_port == port && p.protocol == protocol)
+            && !record.published().any(|p| p.container_port == port && p.protocol == protocol)
         {
             all.push(Port {
                 ip: String::new(),

@@ -421,7 +421,7 @@ fn namespace_list(choices: &Namespaces) -> Vec<Namespace> {
 fn sysctls(record: &ContainerRecord, namespaces: &Namespaces) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     // The sandboxes of the bridge have these already.
-    if namespaces.network == NamespaceChoice::New && record.endpoint.is_none() {
+    if namespaces.network == NamespaceChoice::New && record.endpoints.is_empty() {
         all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
         all.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
     }

@@ -38,6 +38,8 @@ pub struct Surroundings {
     pub is_dockerd: bool,
     /// Of the directory that holds this program.
     pub programs: PathBuf,
+    /// This program.
+    pub program: PathBuf,
     /// Environment variables.
     pub environment: BTreeMap<String, String>,
 }
@@ -316,6 +318,7 @@ fn engine(v: &Values, around: &Surroundings, live: LiveSettings) -> Result<Engin
         dns_search: v.list("dns-search"),
         dns_opts: v.list("dns-opts"),
         shim_path: v.text("shim").map_or_else(|| around.programs.join("ferry-shim"), PathBuf::from),
+        name_server: vec![around.program.clone(), crate::names::COMMAND.into()],
         warm_shims: 3,
         warm_sandboxes: 4,
         proxy: ProxyOptions {
@@ -477,7 +480,12 @@ mod tests {
     use super::*;
 
     fn around() -> Surroundings {
-        Surroundings { is_dockerd: false, programs: "/p".into(), environment: BTreeMap::new() }
+        Surroundings {
+            is_dockerd: false,
+            programs: "/p".into(),
+            program: "/p/ferry".into(),
+            environment: BTreeMap::new(),
+        }
     }
 
     fn of(args: &[&str], text: &str) -> Result<Settings, String> {

@@ -1,0 +1,114 @@
+//! The owner's part in `network connect` and `network disconnect`.
+
+use std::sync::Arc;
+
+use ferry_api::EndpointSettings;
+
+use super::network_mode::{FixedAddresses, NetworkMode, check_endpoint};
+use super::owner::Owner;
+use super::record::ContainerRecord;
+use crate::error::{EngineError, Result};
+use crate::events::EventKind;
+use crate::network::endpoints::{self, BRIDGE};
+use crate::network::fixed_addresses;
+
+impl Owner {
+    /// Puts the container on a network: now when it runs, and whenever it starts.
+    pub(super) async fn connect(&mut self, network: String, settings: EndpointSettings) -> Result<()> {
+        let snapshot = self.current();
+        let record = (*snapshot.record).clone();
+        check(&record, &network)?;
+        let fixed = match network.as_str() {
+            BRIDGE => FixedAddresses::Never,
+            name => fixed_addresses(&self.inner, name).map_or(FixedAddresses::Unknown, |(_, fixed)| fixed),
+        };
+        check_endpoint(&settings, &fixed)
+            .map_err(|e| EngineError::InvalidParameter(format!("invalid endpoint settings:\n{e}")))?;
+        let mut changed = record.clone();
+        changed.networks.insert(network.clone(), settings.clone());
+        if let Some(live) = snapshot.state.live() {
+            let (inner, name, pid) = (Arc::clone(&self.inner), network.clone(), live.pid);
+            let endpoint = crate::blocking(move || {
+                let endpoint = endpoints::join_one(&inner, &record, &name, &settings, pid)?;
+                super::launch::rewrite_net_files(&inner, &record, &[(name, &endpoint)]);
+                Ok(endpoint)
+            })
+            .await?;
+            changed.endpoints.insert(network.clone(), endpoint);
+            self.put(changed)?;
+            self.network_event(EventKind::Connect, &network);
+            return Ok(());
+        }
+        self.put(changed)
+    }
+
+    /// Takes it off a network.
+    pub(super) async fn disconnect(&mut self, network: String) -> Result<()> {
+        let snapshot = self.current();
+        let record = (*snapshot.record).clone();
+        if matches!(NetworkMode::parse(&record.host_config.network_mode), NetworkMode::Host)
+            && network == "host"
+        {
+            return Err(EngineError::Forbidden(
+                "cannot disconnect container from host network - container was created in host network mode"
+                    .to_owned(),
+            ));
+        }
+        if !record.networks.contains_key(&network) {
+            return Err(EngineError::Forbidden(format!(
+                "container {} is not connected to network {network}",
+                record.id
+            )));
+        }
+        let mut changed = record.clone();
+        changed.networks.remove(&network);
+        changed.endpoints.remove(&network);
+        if let Some(live) = snapshot.state.live() {
+            let (inner, pid) = (Arc::clone(&self.inner), live.pid);
+            let name = network.clone();
+            crate::blocking(move || endpoints::leave_one(&inner, &record, &name, pid)).await?;
+            self.put(changed)?;
+            self.network_event(EventKind::Disconnect, &network);
+            return Ok(());
+        }
+        self.put(changed)
+    }
+
+    fn put(&mut self, record: ContainerRecord) -> Result<()> {
+        record.save(&self.inner.paths.container(&record.id).record())?;
+        self.change(|s| s.record = Arc::new(record));
+        Ok(())
+    }
+}
+
+/// Whether a container may be put on a further network.
+fn check(record: &ContainerRecord, network: &str) -> Result<()> {
+    match NetworkMode::parse(&record.host_config.network_mode) {
+        NetworkMode::Host | NetworkMode::Container(_) => {
+            return Err(EngineError::Forbidden(
+                "container sharing network namespace with another container or host cannot be connected to any other network"
+                    .to_owned(),
+            ));
+        }
+        NetworkMode::None => {
+            return Err(EngineError::Forbidden(
+                "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+                    .to_owned(),
+            ));
+        }
+        NetworkMode::Bridge | NetworkMode::Other(_) => {}
+    }
+    if network == "none" {
+        return Err(EngineError::Forbidden(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+                .to_owned(),
+        ));
+    }
+    if record.networks.contains_key(network) {
+        return Err(EngineError::Forbidden(format!(
+            "endpoint with name {} already exists in network {network}",
+            record.name
+        )));
+    }
+    Ok(())
+}
