@@ -1,6 +1,7 @@
 //! The name server of containers: a process of its own, started by the engine, which it outlives.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -25,23 +26,28 @@ const RESERVED: u64 = 256;
 /// Runs the name server; the only argument is the path of its control socket.
 pub(crate) fn run(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let (Some(socket), None) = (args.next(), args.next()) else {
-        eprintln!("{COMMAND} takes the path of a socket and nothing else");
+        say("takes the path of a socket and nothing else");
         return ExitCode::from(2);
     };
     match serve(&PathBuf::from(socket)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{COMMAND}: {error:#}");
+            say(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+fn say(what: &str) {
+    // Without a standard error nobody is to be told.
+    let _ = writeln!(std::io::stderr(), "{COMMAND}: {what}");
 }
 
 fn serve(path: &Path) -> Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     // With fewer descriptors it serves fewer containers, that is all.
-    let _ = setrlimit(Resource::Nofile, limit.clone());
+    let _ = setrlimit(Resource::Nofile, limit);
     let descriptors = limit.current.unwrap_or(1 << 20);
     let questions =
         usize::try_from(descriptors.saturating_sub(RESERVED) / 2).unwrap_or(1024).clamp(64, 16_384);

@@ -19,6 +19,7 @@ mod lifecycle;
 mod links;
 mod load;
 mod logs;
+mod networks;
 mod oci;
 mod ports;
 mod pull;
@@ -90,6 +91,7 @@ pub fn all() -> Vec<Case> {
         load::cases(),
         pull::cases(),
         ports::cases(),
+        networks::cases(),
         input::cases(),
         api::cases(),
         damage::cases(),

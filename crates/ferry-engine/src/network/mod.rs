@@ -211,7 +211,7 @@ impl Engine {
             for network in engine.inner.networks.all() {
                 let record = &network.record;
                 let wanted = !record.config_only
-                    && labels_match(&filters, &record.labels.clone().into())
+                    && labels_match(&filters, &record.labels)
                     && until.iter().all(|until| record.created_at <= *until)
                     && engine.endpoints_on(&record.name).is_empty();
                 if wanted && engine.remove_network(record.id.as_str()).is_ok() {

@@ -93,11 +93,12 @@ fn prepare(program: &'static str, flags: Values, is_dockerd: bool) -> anyhow::Re
         Some(path) => (path.into(), true),
         None => (default.into(), false),
     };
-    let program = std::env::current_exe().context("find this program")?;
-    let programs = program.parent().unwrap_or(Path::new("/")).to_owned();
+    let executable = std::env::current_exe().context("find this program")?;
+    let programs = executable.parent().unwrap_or(Path::new("/")).to_owned();
     let environment =
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    let around = Surroundings { is_dockerd, program, programs, environment: environment.collect() };
+    let around =
+        Surroundings { is_dockerd, program: executable, programs, environment: environment.collect() };
     Ok(Call { program, flags, config_file, around })
 }
 
