@@ -159,6 +159,7 @@ impl Route {
                 | R::ImageCreate
                 | R::ImageLoad
                 | R::VolumeCreate
+                | R::NetworkCreate
                 | R::NetworkConnect(_)
                 | R::NetworkDisconnect(_)
                 | R::BuildSession(_)
