@@ -43,7 +43,8 @@ fn address(subnet: &str, last: u8) -> String {
 
 /// Makes a network that is removed when `act` is done, with what is on it.
 fn with_network(t: &Ctx, options: &[&str], act: impl FnOnce(&str, &str) -> Result<()>) -> Result<()> {
-    let (name, subnet) = (t.name("net"), subnet());
+    let subnet = subnet();
+    let name = t.name(&format!("net{}", subnet.split('.').nth(2).unwrap_or_default()));
     let mut args = vec!["network", "create", "--subnet", &subnet];
     args.extend(options);
     args.push(&name);
@@ -72,10 +73,14 @@ fn reaches(t: &Ctx, from: &str, to: &str) -> Result<bool> {
 }
 
 fn made_shown_and_removed(t: &Ctx) -> Result<()> {
-    with_network(t, &["--label", "a=b", "--opt", "com.docker.network.driver.mtu=1400"], |net, subnet| {
+    let label = format!("case={}", t.name("label"));
+    with_network(t, &["--label", &label, "--opt", "com.docker.network.driver.mtu=1400"], |net, subnet| {
         check!(t.ok(&["network", "ls", "--format", "{{.Name}}"])?.lines().any(|l| l == net), "not listed");
-        let shown = "{{.Driver}} {{.Scope}} {{.Internal}} {{(index .IPAM.Config 0).Subnet}} {{.Labels.a}}";
-        equal!(t.ok(&["network", "inspect", "-f", shown, net])?, format!("bridge local false {subnet} b"));
+        let shown = "{{.Driver}} {{.Scope}} {{.Internal}} {{(index .IPAM.Config 0).Subnet}} {{.Labels.case}}";
+        equal!(
+            t.ok(&["network", "inspect", "-f", shown, net])?,
+            format!("bridge local false {subnet} {}", t.name("label"))
+        );
         let c = sleeper(t, "c", net, &[])?;
         check!(
             t.ok(&["exec", &c, "cat", "/sys/class/net/eth0/mtu"])?.trim() == "1400",
@@ -89,8 +94,16 @@ fn made_shown_and_removed(t: &Ctx) -> Result<()> {
             net,
         ])?;
         equal!(on, format!("{c} {}", address(subnet, 2) + "/24"));
-        let filtered =
-            t.ok(&["network", "ls", "-q", "--no-trunc", "--filter", "label=a=b", "--filter", "type=custom"])?;
+        let filtered = t.ok(&[
+            "network",
+            "ls",
+            "-q",
+            "--no-trunc",
+            "--filter",
+            &format!("label={label}"),
+            "--filter",
+            "type=custom",
+        ])?;
         equal!(filtered.trim(), t.ok(&["network", "inspect", "-f", "{{.Id}}", net])?.trim());
         Ok(())
     })
@@ -300,7 +313,7 @@ fn survive_kills(t: &Ctx) -> Result<()> {
     daemon::import_images(&t.settings, &client)?;
     let net = subnet();
     client.ok(&["network", "create", "--subnet", &net, "n"])?;
-    for name in ["a", "b"] {
+    for name in ["aa", "bb"] {
         client.ok(&[
             "run",
             "-d",
@@ -321,18 +334,18 @@ fn survive_kills(t: &Ctx) -> Result<()> {
         daemon.kill()?;
         daemon.up()?;
         equal!(client.ok(&["network", "inspect", "-f", "{{.Id}}", "n"])?, id);
-        ping("a", "b")?.code(0)?;
-        ping("b", "a")?.code(0)?;
+        ping("aa", "bb")?.code(0)?;
+        ping("bb", "aa")?.code(0)?;
     }
     // Names go on to resolve while there is no engine: the container says so itself.
-    let watch = "while :; do nslookup b >/dev/null && echo found || echo lost; sleep 0.1; done";
+    let watch = "while :; do nslookup bb >/dev/null && echo found || echo lost; sleep 0.1; done";
     client.ok(&["run", "-d", "--name", "watch", "--network", "n", "busybox", "sh", "-c", watch])?;
     daemon.kill()?;
     std::thread::sleep(Duration::from_millis(700));
     daemon.up()?;
     let said = client.ok(&["logs", "watch"])?;
     check!(said.lines().count() >= 5 && !said.contains("lost"), "while the engine was gone: {said}");
-    client.ok(&["rm", "-f", "a", "b", "watch"])?;
+    client.ok(&["rm", "-f", "aa", "bb", "watch"])?;
     client.ok(&["network", "rm", "n"])?;
     let problems = daemon.finish();
     check!(problems.is_empty(), "{problems:?}");

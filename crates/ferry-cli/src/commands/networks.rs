@@ -234,19 +234,29 @@ impl Verb for Create {
 impl Create {
     /// One pool per subnet; ranges, gateways and reserved addresses go to the subnet they lie in.
     fn pools(&self) -> Result<Vec<Value>, Failure> {
-        let mut pools: Vec<(Subnet, Map<String, Value>)> = Vec::new();
+        if self.subnet.is_empty() && !(self.ip_range.is_empty() && self.gateway.is_empty()) {
+            return Err(Failure::new("every ip-range or gateway must have a corresponding subnet"));
+        }
+        // A subnet is looked at only where it is compared with something; else the engine says what is wrong with it.
+        let mut pools: Vec<(&str, Map<String, Value>)> = Vec::new();
         for text in &self.subnet {
-            let subnet: Subnet = text.parse()?;
-            if pools.iter().any(|p| p.0.overlaps(&subnet)) {
-                return Err(Failure::new("multiple overlapping subnet configuration is not supported"));
+            for (other, _) in &pools {
+                if other.parse::<Subnet>()?.overlaps(&text.parse()?) {
+                    return Err(Failure::new("multiple overlapping subnet configuration is not supported"));
+                }
             }
-            pools.push((subnet, Map::from_iter([("Subnet".to_owned(), text.as_str().into())])));
+            pools.push((text, Map::from_iter([("Subnet".to_owned(), text.as_str().into())])));
         }
         let mut put = |key: &str, address: &str, text: &str, what: &str| {
             let ip = address.split('/').next().unwrap_or(address).parse();
             let ip: std::net::IpAddr = ip.map_err(|_| Failure::new(format!("invalid {what} {text}")))?;
-            let pool = pools.iter_mut().find(|p| p.0.contains(ip));
-            let Some((_, pool)) = pool else {
+            let mut found = None;
+            for (at, (subnet, _)) in pools.iter().enumerate() {
+                if found.is_none() && subnet.parse::<Subnet>()?.contains(ip) {
+                    found = Some(at);
+                }
+            }
+            let Some((_, pool)) = found.and_then(|at| pools.get_mut(at)) else {
                 return Err(Failure::new(format!("no matching subnet for {what} {text}")));
             };
             match key.split_once('.') {
