@@ -297,7 +297,7 @@ fn published_ports(t: &Ctx) -> Result<()> {
         ])?;
         let port = t.ok(&["port", &name, "80"])?;
         let at: std::net::SocketAddr = port.trim().parse()?;
-        eventually("the port answers", Duration::from_secs(5), || {
+        eventually("the port answers", Duration::from_secs(20), || {
             let Ok(mut stream) = std::net::TcpStream::connect(at) else { return Ok(false) };
             stream.set_read_timeout(Some(Duration::from_secs(1)))?;
             let mut text = String::new();
