@@ -65,6 +65,7 @@ fn endpoint(inner: &Inner, id: ContainerId) -> Option<EndpointRecord> {
         prefix: subnet.prefix_len(),
         gateway: inner.bridge.gateway(),
         mac,
+        interface: "eth0".to_owned(),
         published: Vec::new(),
     })
 }
