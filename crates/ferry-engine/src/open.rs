@@ -42,7 +42,8 @@ impl Engine {
             let inner = Arc::clone(&inner);
             crate::blocking(move || {
                 recover::remove_stray_bundles(&inner, &records);
-                let mut endpoints: Vec<_> = records.iter().flat_map(|r| r.endpoints.values().cloned()).collect();
+                let mut endpoints: Vec<_> =
+                    records.iter().flat_map(|r| r.endpoints.values().cloned()).collect();
                 endpoints.extend(damaged::endpoints(&inner, &records));
                 let report = inner.bridge.adopt(&endpoints)?;
                 tracing::debug!(?report, "network taken over");
