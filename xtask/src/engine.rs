@@ -193,7 +193,8 @@ impl Engine {
     }
 }
 
-fn is_zombie(pid: u32) -> bool {
+/// Whether a process has ended and only waits to be asked how.
+pub fn is_zombie(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
 }
