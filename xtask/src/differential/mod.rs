@@ -225,7 +225,7 @@ const CLEAN: &str = r#"
 set -e
 unset DOCKER_CONTEXT DOCKER_API_VERSION
 [ -z "$(docker ps -aq)" ] || { docker unpause $(docker ps -q --filter status=paused) || :; docker rm -fv $(docker ps -aq); } >/dev/null 2>&1
-docker volume prune -af >/dev/null
+docker volume ls -q | while read name; do docker volume rm -f "$name"; done >/dev/null
 docker network prune -f >/dev/null 2>&1 || :
 docker images --format '{{.Repository}}:{{.Tag}} {{.ID}}' | while read name id; do
     case $name in

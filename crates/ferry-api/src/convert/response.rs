@@ -124,9 +124,9 @@ pub fn image_inspect(
     RawValue::from_string(in_order(&value, &IMAGE_MEMBERS))
 }
 
-/// Members of an image in the order people know them in, outermost first; those of inner objects need no
-/// names of their own, as no name stands in both.
-const IMAGE_MEMBERS: [&str; 44] = [
+/// Members of an image in the order Docker writes them in; those of its configuration have that of the
+/// alphabet. The members of inner objects stand in the same list, as no name stands in both.
+const IMAGE_MEMBERS: [&str; 23] = [
     "Id",
     "RepoTags",
     "RepoDigests",
@@ -137,7 +137,6 @@ const IMAGE_MEMBERS: [&str; 44] = [
     "ContainerConfig",
     "DockerVersion",
     "Author",
-    "Config",
     "Architecture",
     "Variant",
     "Os",
@@ -149,27 +148,7 @@ const IMAGE_MEMBERS: [&str; 44] = [
     "Metadata",
     "Descriptor",
     "Manifests",
-    "Hostname",
-    "Domainname",
-    "User",
-    "AttachStdin",
-    "AttachStdout",
-    "AttachStderr",
-    "ExposedPorts",
-    "Tty",
-    "OpenStdin",
-    "StdinOnce",
-    "Env",
-    "Cmd",
-    "Healthcheck",
-    "ArgsEscaped",
-    "Image",
-    "Volumes",
-    "WorkingDir",
-    "Entrypoint",
-    "OnBuild",
-    "Labels",
-    "StopSignal",
+    "Config",
     "Type",
 ];
 
