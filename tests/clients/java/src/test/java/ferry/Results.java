@@ -65,7 +65,7 @@ public final class Results implements TestExecutionListener {
         String line = String.format(
                 java.util.Locale.ROOT,
                 "{\"name\":%s,\"outcome\":\"%s\",\"reason\":%s,\"seconds\":%.3f}%n",
-                quote(name), outcome, reason == null ? "null" : quote(reason), nanos / 1e9);
+                quote(name), outcome, reason == null ? "null" : quote(reason.strip()), nanos / 1e9);
         try {
             Files.writeString(Path.of(file), line, StandardOpenOption.CREATE, StandardOpenOption.APPEND);
         } catch (IOException error) {

@@ -140,7 +140,7 @@ class GenericTest {
     void logsAreStreamed() throws Exception {
         var waiting = new WaitingConsumer();
         var text = new ToStringConsumer();
-        try (var container = shell("echo one; sleep 0.5; echo two; sleep 60").withLogConsumer(waiting.andThen(text))) {
+        try (var container = shell("echo one; sleep 0.5; echo two; sleep 60").withLogConsumer(text.andThen(waiting))) {
             container.start();
             waiting.waitUntil(frame -> frame.getUtf8String().contains("two"), 20, java.util.concurrent.TimeUnit.SECONDS);
             assertEquals("one\ntwo\n", text.toUtf8String());
