@@ -1,5 +1,7 @@
 //! Archives that try to write outside of the layer, and archives that are damaged.
 
+#![allow(clippy::print_stdout, reason = "says how long each took")]
+
 mod common;
 
 use std::path::Path;

@@ -17,7 +17,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -27,7 +27,7 @@ impl Random {
     /// A number below `limit`; 0 when that is 0.
     pub fn below(&mut self, limit: usize) -> usize {
         match u64::try_from(limit) {
-            Ok(limit @ 1..) => usize::try_from((self.next() >> 11) % limit).unwrap_or(0),
+            Ok(limit @ 1..) => usize::try_from((self.number() >> 11) % limit).unwrap_or(0),
             _ => 0,
         }
     }

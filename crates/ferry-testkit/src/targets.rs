@@ -95,7 +95,7 @@ pub fn image_archive(data: &[u8]) {
     let Some(bench) = BENCH.get_or_init(make) else { return };
     let mut source = data;
     let before = bench.store.disk_usage();
-    if bench.store.load(&mut source, &mut |_| {}).is_err() {
+    if bench.store.load(&mut source, None, &mut |_| {}).is_err() {
         let after = bench.store.disk_usage();
         // An archive of several images may be good up to some point.
         assert!(

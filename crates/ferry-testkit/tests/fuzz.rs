@@ -1,6 +1,8 @@
 //! Every fuzz target for a moment, with inputs that are the same in every run. `FERRY_FUZZ_SECONDS` makes it
 //! longer, `FERRY_FUZZ_SEED` other; what is found is printed and belongs into `fuzz/corpus/TARGET/`.
 
+#![allow(clippy::print_stdout, reason = "says how much was tried")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};

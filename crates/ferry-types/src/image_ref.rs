@@ -315,9 +315,6 @@ mod tests {
         for bad in ["", ":", "a:", "a:-x", "a//b", "a/", "/a", "-a", "a_-b", "a___b", "a@b", "a b", "a..b"] {
             assert_eq!(error(bad).split(':').next(), Some("invalid reference format"), "{bad}");
         }
-        assert_eq!(
-            error(&"a/".repeat(150).trim_end_matches('/').to_owned()),
-            ImageRefError::TooLong.to_string()
-        );
+        assert_eq!(error("a/".repeat(150).trim_end_matches('/')), ImageRefError::TooLong.to_string());
     }
 }
