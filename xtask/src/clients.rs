@@ -275,6 +275,7 @@ fn node(dir: &Path, at: &Surroundings) -> Result<Vec<Command>> {
         "node",
         [
             "--test",
+            "--test-force-exit",
             "--test-timeout=120000",
             "--test-reporter=./reporter.mjs",
             "--test-reporter-destination=stdout",

@@ -127,7 +127,10 @@ test("published ports", async () => {
   const heard = () =>
     new Promise((resolve) => {
       const socket = connect(port, "127.0.0.1");
-      socket.on("data", (data) => resolve(data.toString() === "hi\n"));
+      socket.on("data", (data) => {
+        resolve(data.toString() === "hi\n");
+        socket.destroy();
+      });
       socket.on("error", () => resolve(false));
       socket.on("close", () => resolve(false));
     });
