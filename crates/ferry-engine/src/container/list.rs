@@ -177,8 +177,15 @@ impl<'a> Selection<'a> {
         filters.bool("is-task").map_err(|e| EngineError::InvalidParameter(e.to_string()))?;
         for key in ["publish", "expose"] {
             if let Some(port) = filters.get(key).find(|p| !is_port_filter(p)) {
+                let bare = port.split('/').next().unwrap_or(port);
+                let number = !bare.is_empty() && bare.bytes().all(|b| b.is_ascii_digit());
+                let reason = match (number, bare.contains('-')) {
+                    (true, _) => format!("strconv.ParseUint: parsing {bare:?}: value out of range"),
+                    (_, true) => "invalid port or range".to_owned(),
+                    (_, false) => format!("strconv.ParseUint: parsing {bare:?}: invalid syntax"),
+                };
                 return Err(EngineError::InvalidParameter(format!(
-                    "error while looking up for {key} {port}: invalid port or range"
+                    "error while looking up for {key} {port}: {reason}"
                 )));
             }
         }

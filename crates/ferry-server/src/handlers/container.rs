@@ -77,7 +77,13 @@ pub(crate) async fn stop(call: &Call, id: &str) -> Reply {
 
 pub(crate) async fn restart(call: &Call, id: &str) -> Reply {
     let signal = call.query.some("signal").filter(|_| request::knows(call.version, 42));
-    call.engine.container_restart(id, signal, call.query.int("t")?).await?;
+    let restarted = call.engine.container_restart(id, signal, call.query.int("t")?).await;
+    restarted.map_err(|e| match HttpError::from(e) {
+        error if error.status == http::StatusCode::BAD_REQUEST => {
+            HttpError { message: format!("Cannot restart container {id}: {}", error.message), ..error }
+        }
+        error => error,
+    })?;
     no_content()
 }
 
