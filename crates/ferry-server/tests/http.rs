@@ -139,7 +139,7 @@ fn versions(socket: &Path) {
     assert!(head.body.is_empty() && head.head.contains("content-length: 0"), "{}", head.head);
     let old = request(socket, "GET", "/v1.23/info", None);
     assert_eq!(old.status, 400);
-    assert!(old.message().starts_with("client version 1.23 is too old. Minimum supported"));
+    assert!(old.body.starts_with("client version 1.23 is too old. Minimum supported"));
     let version = request(socket, "GET", "/v1.24/version", None).json();
     assert_eq!((&version["ApiVersion"], &version["MinAPIVersion"]), (&json!("1.55"), &json!("1.24")));
     assert_eq!(request(socket, "GET", "/v1.48/info", None).json()["BridgeNfIptables"], json!(false));

@@ -67,7 +67,7 @@ fn without_open_stdin_the_process_reads_nothing() {
 fn terminals_are_raw_resizable_and_left_by_keys() {
     let mut bed = Bed::sh("stty size; while read l; do echo got $l; stty size; done").tty().stdin(true);
     bed.launch.console_size = Some((24, 80));
-    let mut client = bed.early(streams(true, true));
+    let mut client = bed.early(streams(true, false));
     let mut bed = bed.start();
     bed.subscribe();
     assert_eq!(read_until(&mut client, "24 80\r\n"), "24 80\r\n");
