@@ -320,7 +320,7 @@ fn bad_values(t: &Ctx) -> Result<()> {
         ("99999:80", "nvalid hostPort: 99999"),
         ("80:abc", "nvalid containerPort: abc"),
         ("8000-8002:80-81", "nvalid ranges specified for container and host Ports"),
-        ("1.2.3:80:80", "nvalid IP address: 1.2.3"),
+        ("1.2.3:80:80", " address: 1.2.3"),
         ("80:80/icmp", "nvalid proto: icmp"),
     ] {
         t.client.run(&["run", "--rm", "-p", value, "busybox", "true"])?.code(125)?.stderr_has(message)?;
