@@ -137,8 +137,12 @@ impl Cluster<'_> {
     /// Stops a master and waits for its replica to take over; then starts it, and it follows.
     fn fail_over(&self, node: u16, asked: u16) -> Result<u16> {
         let old = self.node(asked, node)?;
-        let replica = self.nodes(asked)?.into_iter().find(|n| n.master == old.id);
-        let replica = replica.with_context(|| format!("node {node} has no replica"))?;
+        // Who follows whom goes round by gossip.
+        let find = || Ok(self.nodes(asked)?.into_iter().find(|n| n.master == old.id));
+        eventually("the node has a replica", PATIENCE, || {
+            Ok(Result::<Option<Node>>::is_ok_and(find(), |n| n.is_some()))
+        })?;
+        let replica = find()?.with_context(|| format!("node {node} has no replica"))?;
         self.t.ok(&["stop", &self.name(node)])?;
         let heir = replica.port - self.first + 1;
         eventually("the replica takes over", PATIENCE, || {
@@ -174,9 +178,10 @@ impl Cluster<'_> {
 /// Eight ports in a row that are free, with those of the cluster bus 10000 above.
 fn free_ports() -> Result<u16> {
     let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    let start = 20_000 + u16::try_from(std::process::id() % 1_000).unwrap_or_default() * 8;
+    // Below what other cases take, and the bus below what the kernel gives to outgoing connections.
+    let start = u16::try_from(std::process::id() % 700).unwrap_or_default() * 8;
     (0..50_u16)
-        .map(|i| 20_000 + (start - 20_000 + i * 8) % 8_000)
+        .map(|i| 12_000 + (start + i * 8) % 5_600)
         .find(|first| (*first..first + 8).all(|port| free(port) && free(port + 10_000)))
         .context("no eight free ports in a row")
 }
