@@ -38,6 +38,7 @@ pub fn cases() -> Vec<Case> {
             inspect_formats,
             inspect_missing,
             rm_refuses_a_running_one,
+            rm_refuses_one_that_restarts,
             rm_missing,
             several_arguments,
             addresses_are_taken_lowest_first,
@@ -472,6 +473,21 @@ fn rm_refuses_a_running_one(t: &Ctx) -> Result<()> {
     equal!(t.ok(&["rm", "-f", &name])?, name);
     t.client.run(&["rm", &name])?.code(1)?.stderr_has(&format!("No such container: {name}"))?;
     Ok(())
+}
+
+fn rm_refuses_one_that_restarts(t: &Ctx) -> Result<()> {
+    let name = t.name("failing");
+    t.ok(&["run", "-d", "--name", &name, "--restart", "always", "busybox", "false"])?;
+    // From the fifth failure on it waits for seconds.
+    eventually("it waits", Duration::from_secs(20), || {
+        Ok(t.inspect(&name, "{{.State.Status}} {{.RestartCount}}")?.starts_with("restarting 5"))
+    })?;
+    let refused = t.client.run(&["rm", &name])?;
+    refused
+        .code(1)?
+        .stderr_has("container is restarting: stop the container before removing or force remove")?;
+    t.ok(&["rm", "-f", &name])?;
+    t.client.run(&["inspect", &name])?.code(1).map(drop)
 }
 
 fn rm_missing(t: &Ctx) -> Result<()> {

@@ -204,7 +204,7 @@ impl Engine {
                 // With --rm, the container may have removed itself first.
                 Err(EngineError::NoSuchContainer(_)) if o.force => return Ok(()),
                 // Somebody started it between its end and our request.
-                Err(EngineError::Conflict(_)) if o.force && handle.snapshot().state.live().is_some() => {}
+                Err(EngineError::Conflict(_)) if o.force && handle.snapshot().state.is_active() => {}
                 other => return other,
             }
         }
@@ -214,7 +214,12 @@ impl Engine {
     /// Kills a container that is to be removed. Tells whether it is still there.
     async fn end_for_removal(&self, handle: &ContainerHandle, id: &str) -> Result<bool> {
         let mut watch = handle.watch();
-        if handle.snapshot().state.live().is_none() {
+        let state = handle.snapshot().state.clone();
+        if matches!(state, State::Restarting(_)) {
+            handle.ask(|reply| OwnerRequest::CancelRestart { reply }).await?;
+            return Ok(true);
+        }
+        if state.live().is_none() {
             return Ok(true);
         }
         let ask = |reply| OwnerRequest::Signal { signal: signal::KILL, intent: SignalIntent::Stop, reply };

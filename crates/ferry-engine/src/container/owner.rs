@@ -551,7 +551,7 @@ impl Owner {
 
     async fn remove_for_user(&mut self, volumes: bool, reply: ReplyTo<()>) -> ControlFlow<()> {
         let snapshot = self.current();
-        if snapshot.state.live().is_some() {
+        if snapshot.state.live().is_some() || matches!(snapshot.state, State::Restarting(_)) {
             let advice = match snapshot.state {
                 State::Paused(_) => " and must be unpaused first",
                 _ => ": stop the container before removing or force remove",

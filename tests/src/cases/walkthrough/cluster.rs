@@ -148,7 +148,7 @@ impl Cluster<'_> {
         eventually("the replica takes over", PATIENCE, || {
             Ok(self.node(asked, heir)?.flags.contains("master"))
         })?;
-        equal!(self.cli(asked, &["get", "k1"])?, "v1\n");
+        eventually("the key is served again", PATIENCE, || Ok(self.cli(asked, &["get", "k1"])? == "v1\n"))?;
         self.t.ok(&["start", &self.name(node)])?;
         eventually("the former master follows", PATIENCE, || {
             let node = self.node(asked, node)?;
@@ -201,8 +201,13 @@ fn redis_cluster(t: &Ctx) -> Result<()> {
     equal!(pty.wait()?, 0);
     cluster.settled(1, 3)?;
     eventually("every node is content", PATIENCE, || {
-        let info = cluster.cli(1, &["cluster", "info"])?;
-        Ok(info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:6"))
+        for node in 1..=6 {
+            let info = cluster.cli(node, &["cluster", "info"])?;
+            if !info.contains("cluster_state:ok") || !info.contains("cluster_known_nodes:6") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     })?;
 
     // Without -c the client is sent elsewhere; with it, it goes there.
@@ -249,7 +254,12 @@ fn redis_cluster(t: &Ctx) -> Result<()> {
 
 fn all_there(cluster: &Cluster<'_>) -> Result<()> {
     for key in ["k1", "k2", "k3", "k4"] {
-        let value = cluster.cli(2, &["get", key])?;
+        let mut value = String::new();
+        eventually("the key is there", PATIENCE, || {
+            value = cluster.cli(2, &["get", key])?;
+            // Nodes that have not heard of the last change yet say so.
+            Ok(!value.starts_with("CLUSTERDOWN") && !value.starts_with("MOVED"))
+        })?;
         if value.trim_end() != key.replace('k', "v") {
             bail!("{key} is {value:?}");
         }
