@@ -351,11 +351,14 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        if std::thread::panicking() && self.pid > 0 && self.shim.pid > 0 {
+        // Not every test waits for the end, and a container outlives its shim.
+        let shim = self.shim.pid;
+        let children =
+            std::fs::read_to_string(format!("/proc/{shim}/task/{shim}/children")).unwrap_or_default();
+        let runs = children.split_ascii_whitespace().any(|pid| pid.parse() == Ok(self.pid));
+        if let Some(pid) = Pid::from_raw(self.pid).filter(|_| shim > 0 && runs) {
             // The container goes first, so that its cgroup is removed.
-            if let Some(pid) = Pid::from_raw(self.pid) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             std::thread::sleep(Duration::from_millis(300));
         }
     }
