@@ -41,19 +41,7 @@ pub(crate) fn target_reference(repo: Option<&str>, tag: Option<&str>) -> Result<
 
 /// `os[/arch[/variant]]`.
 pub(crate) fn parse_platform(text: &str) -> Result<Platform> {
-    let mut parts = text.split('/').map(str::to_ascii_lowercase);
-    let host = Platform::host();
-    let (os, architecture, variant) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
-    if os.is_empty() || parts.next().is_some() {
-        return Err(invalid(format!("{text:?}: cannot parse platform specifier: invalid argument")));
-    }
-    let architecture = match architecture.as_deref() {
-        Some("x86_64" | "x86-64") => "amd64".to_owned(),
-        Some("aarch64") => "arm64".to_owned(),
-        Some(other) => other.to_owned(),
-        None => host.architecture,
-    };
-    Ok(Platform { os, architecture, variant })
+    text.parse().map_err(|e: ferry_types::PlatformError| invalid(e.to_string()))
 }
 
 impl Engine {
@@ -61,7 +49,7 @@ impl Engine {
     pub fn image_list(&self, o: ListImages) -> Result<Vec<ImageSummary>> {
         let filter_error = |e: ferry_api::filters::FilterError| invalid(e.to_string());
         o.filters
-            .allow(&["dangling", "label", "label!", "before", "since", "reference", "until"])
+            .allow(&["dangling", "label", "before", "since", "reference", "until"])
             .map_err(filter_error)?;
         let dangling = o.filters.bool("dangling").map_err(filter_error)?;
         let created = |key: &str| -> Result<Option<i64>> {
@@ -78,6 +66,10 @@ impl Engine {
         let mut all = self.inner.images.list();
         let parents: std::collections::HashSet<Digest> =
             all.iter().filter_map(|i| i.parent.clone()).collect();
+        let mut users: BTreeMap<Digest, usize> = BTreeMap::new();
+        if o.shared_size {
+            all.iter().flat_map(|i| &i.chain).for_each(|c| *users.entry(c.clone()).or_default() += 1);
+        }
         all.retain(|image| {
             let nameless = image.repo_tags.is_empty() && image.repo_digests.is_empty();
             let intermediate = nameless && parents.contains(&image.id);
@@ -91,7 +83,20 @@ impl Engine {
                 && (!o.filters.has("reference")
                     || image.repo_tags.iter().any(|r| wanted_reference(&o.filters, r)))
         });
-        Ok(all.iter().map(|i| summary(&self.inner, i, &o)).collect())
+        let mut summaries: Vec<ImageSummary> = all.iter().map(|i| summary(&self.inner, i, &o)).collect();
+        if o.shared_size {
+            for (summary, image) in summaries.iter_mut().zip(&all) {
+                summary.shared_size = self.shared_size(image, &users);
+            }
+        }
+        Ok(summaries)
+    }
+
+    /// Bytes of the layers that other images have too.
+    fn shared_size(&self, image: &Image, users: &BTreeMap<Digest, usize>) -> i64 {
+        let shared = image.chain.iter().filter(|chain| users.get(*chain).is_some_and(|n| *n > 1));
+        let size: u64 = shared.filter_map(|chain| self.inner.images.layer_size(chain)).sum();
+        i64::try_from(size).unwrap_or(i64::MAX)
     }
 
     /// Everything about an image.

@@ -19,6 +19,7 @@ mod exec;
 pub mod fuzz;
 mod image;
 mod image_pull;
+mod image_push;
 mod init_program;
 mod inner;
 mod logging;

@@ -193,7 +193,7 @@ impl Engine {
 
     /// `GET /system/df`.
     pub async fn disk_usage(&self) -> Result<DiskUsage> {
-        let images = self.image_list(ListImages { all: true, ..ListImages::default() })?;
+        let images = self.image_list(ListImages { all: true, shared_size: true, ..ListImages::default() })?;
         let containers = {
             let engine = self.clone();
             crate::blocking(move || {

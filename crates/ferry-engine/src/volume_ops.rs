@@ -70,7 +70,8 @@ impl Engine {
         crate::blocking(move || remove_volume(&engine.inner, &name)).await
     }
 
-    /// Removes unused volumes: anonymous ones, with `all=true` named ones too.
+    /// Removes unused volumes: anonymous ones, with `all=true` named ones too. As in Docker those with options of the
+    /// driver stay: what is mounted there is somebody else's.
     pub async fn volume_prune(&self, filters: Filters) -> Result<VolumePruneResponse> {
         let invalid = |e: ferry_api::filters::FilterError| EngineError::InvalidParameter(e.to_string());
         filters.allow(&["all", "label", "label!"]).map_err(invalid)?;
@@ -81,14 +82,11 @@ impl Engine {
             let mut response = VolumePruneResponse::default();
             for volume in inner.volumes.all() {
                 let wanted = (all || volume.anonymous)
+                    && volume.options.is_empty()
                     && labels_match(&filters, &volume.labels)
                     && volume_users(inner, &volume.name).is_empty();
                 if wanted {
-                    let size = match volume.options.is_empty() {
-                        true => directory_size(&inner.volumes.data_dir(&volume.name)),
-                        // What is mounted there stays where it is.
-                        false => 0,
-                    };
+                    let size = directory_size(&inner.volumes.data_dir(&volume.name));
                     remove_volume(inner, &volume.name)?;
                     response.volumes_deleted.push(volume.name);
                     response.space_reclaimed += size;

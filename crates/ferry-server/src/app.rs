@@ -148,7 +148,7 @@ async fn dispatch(route: Route, call: Call) -> Reply {
         Route::ImageCreate => image::create(call).await,
         Route::ImageInspect(name) => image::inspect(&call, &name),
         Route::ImageHistory(name) => image::history(&call, &name),
-        Route::ImagePush(_) => Err(not_built("pushing images")),
+        Route::ImagePush(name) => image::push(&call, &name).await,
         Route::ImageTag(name) => image::tag(&call, &name).await,
         Route::ImageRemove(name) => image::remove(&call, &name).await,
         Route::ImageSearch => registry::search(&call).await,

@@ -17,5 +17,5 @@ pub use error::{Classify, ErrorKind, errno_in_gos_words};
 pub use id::{ContainerId, EndpointId, ExecId, IdError, NetworkId};
 pub use image_ref::{ImageRef, ImageRefError};
 pub use name::{ContainerName, NameError};
-pub use platform::Platform;
+pub use platform::{Platform, PlatformError};
 pub use rootfs::Overlay;

@@ -60,7 +60,7 @@ pub fn check_pull_policy(flags: &ContainerFlags) -> Result<(), Failure> {
 pub async fn create(app: &App, flags: &ContainerFlags, body: &Value) -> Result<String, Failure> {
     let image = flags.args.first().map(String::as_str).unwrap_or_default();
     if let Some(platform) = flags.platform.as_deref().filter(|p| !p.is_empty()) {
-        super::inspect::check_platform(platform)
+        super::inspect::platform(Some(platform))
             .map_err(|e| Failure::new(format!("error parsing specified platform: {e}")))?;
     }
     let reference = match image.parse::<ferry_types::ImageRef>() {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::inspect::platform;
 use crate::app::App;
-use crate::failure::CmdResult;
+use crate::failure::{CmdResult, Failure};
 use crate::format::listing::{Listing, Row};
 use crate::verb::{Arity, Verb};
 use crate::{out, text, time, units};
@@ -47,8 +47,10 @@ impl Verb for History {
     const ARITY: Arity = Arity::Exact(1);
 
     async fn run(self, app: &App) -> CmdResult {
+        let platform =
+            platform(self.platform.as_deref()).map_err(|e| Failure::new(format!("invalid platform: {e}")))?;
         let request = Request::get(format!("/images/{}/history", Request::escape(&self.args[0])))
-            .query_opt("platform", &platform(self.platform.as_deref()));
+            .query_opt("platform", &platform);
         let layers = app.json(request).await?;
         let rows: Vec<Row> = layers.as_array().into_iter().flatten().map(|l| self.row(l)).collect();
         let columns: &[&str] = if self.human {

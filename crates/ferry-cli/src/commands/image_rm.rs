@@ -33,14 +33,16 @@ impl Verb for RemoveImages {
     async fn run(self, app: &App) -> CmdResult {
         let mut complaints = Vec::new();
         let mut fatal = false;
+        let platforms = self.platform.iter().map(|text| platform(Some(text)));
+        let platforms = platforms.collect::<Result<Vec<_>, _>>().map_err(Failure::new)?;
         for name in &self.args {
             let mut request =
                 Request::delete(format!("/images/{}", Request::escape(name))).flag("force", self.force);
             if self.no_prune {
                 request = request.query("noprune", "1");
             }
-            for text in &self.platform {
-                request = request.query("platforms", platform(Some(text)));
+            for platform in &platforms {
+                request = request.query("platforms", platform);
             }
             match app.json(request).await {
                 Ok(done) => {

@@ -6,7 +6,7 @@ use ferry_client::Request;
 use super::export::Output;
 use super::inspect::platform;
 use crate::app::App;
-use crate::failure::CmdResult;
+use crate::failure::{CmdResult, Failure};
 use crate::verb::{Arity, Verb};
 
 /// Save one or more images to a tar archive (streamed to STDOUT by default)
@@ -28,9 +28,10 @@ impl Verb for Save {
     const ARITY: Arity = Arity::AtLeast(1);
 
     async fn run(self, app: &App) -> CmdResult {
+        let platform =
+            platform(self.platform.as_deref()).map_err(|e| Failure::new(format!("invalid platform: {e}")))?;
         let output = Output::new(self.output.as_deref(), "failed to save image")?;
-        let mut request =
-            Request::get("/images/get").query_opt("platform", &platform(self.platform.as_deref()));
+        let mut request = Request::get("/images/get").query_opt("platform", &platform);
         for name in &self.args {
             request = request.query("names", name);
         }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use ferry_client::Request;
+use ferry_types::{Platform, PlatformError};
 use serde_json::Value;
 
 use crate::app::App;
@@ -203,73 +204,29 @@ macro_rules! inspect_one_kind {
 inspect_one_kind!(Containers, Kind::Container, &["container inspect"], "[OPTIONS] CONTAINER [CONTAINER...]",
     self => |name: &str| Kind::Container.request(name, self.size));
 inspect_one_kind!(Images, Kind::Image, &["image inspect"], "[OPTIONS] IMAGE [IMAGE...]",
-    self => |name: &str| Kind::Image.request(name, false).query_opt("platform", &platform(self.platform.as_deref())));
+self => {
+    let platform = platform(self.platform.as_deref()).map_err(Failure::new)?;
+    move |name: &str| Kind::Image.request(name, false).query_opt("platform", &platform)
+});
 inspect_one_kind!(Volumes, Kind::Volume, &["volume inspect"], "[OPTIONS] VOLUME [VOLUME...]",
     self => |name: &str| Kind::Volume.request(name, false));
 inspect_one_kind!(Networks, Kind::Network, &["network inspect"], "[OPTIONS] NETWORK [NETWORK...]",
     self => |name: &str| Kind::Network.request(name, false).flag("verbose", self.verbose));
 
-/// `os/arch[/variant]` as the API's JSON; empty for none.
-pub fn platform(text: Option<&str>) -> String {
-    let Some(text) = text.filter(|t| !t.is_empty()) else { return String::new() };
-    let mut parts = text.splitn(3, '/');
-    let names = ["os", "architecture", "variant"];
-    let fields: serde_json::Map<String, Value> =
-        names.iter().filter_map(|n| parts.next().map(|p| ((*n).to_owned(), p.into()))).collect();
-    Value::Object(fields).to_string()
-}
-
-/// Whether a platform makes sense: known system and architecture, at most three parts.
+/// `os[/arch[/variant]]` as the API's JSON; empty for none.
 ///
 /// # Errors
-/// The reason in the words of containerd's parser, which Docker shows.
-pub fn check_platform(text: &str) -> Result<(), String> {
-    let quoted = crate::text::quote(text);
-    let parts: Vec<&str> = text.split('/').collect();
-    let word =
-        |p: &str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.()".contains(&b));
-    if parts.len() > 3 {
-        return Err(format!("{quoted}: cannot parse platform specifier: invalid argument"));
+/// When it makes no sense.
+pub fn platform(text: Option<&str>) -> Result<String, PlatformError> {
+    let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(String::new()) };
+    let platform: Platform = text.parse()?;
+    let mut fields = serde_json::Map::new();
+    fields.insert("architecture".to_owned(), platform.architecture.into());
+    fields.insert("os".to_owned(), platform.os.into());
+    if let Some(variant) = platform.variant {
+        fields.insert("variant".to_owned(), variant.into());
     }
-    if let Some(bad) = parts.iter().find(|p| !word(p)) {
-        return Err(format!(
-            "{} is an invalid component of {quoted}: platform specifier component must match \"^[A-Za-z0-9_.-]+$\": invalid argument",
-            crate::text::quote(bad)
-        ));
-    }
-    const KNOWN: [&str; 26] = [
-        "linux",
-        "windows",
-        "darwin",
-        "freebsd",
-        "openbsd",
-        "netbsd",
-        "dragonfly",
-        "solaris",
-        "plan9",
-        "android",
-        "js",
-        "wasip1",
-        "aix",
-        "386",
-        "amd64",
-        "x86_64",
-        "x86-64",
-        "arm",
-        "armhf",
-        "armel",
-        "arm64",
-        "aarch64",
-        "ppc64le",
-        "riscv64",
-        "s390x",
-        "i386",
-    ];
-    let lower = parts[0].to_ascii_lowercase();
-    if parts.len() == 1 && !KNOWN.contains(&lower.as_str()) {
-        return Err(format!("{quoted}: unknown operating system or architecture: invalid argument"));
-    }
-    Ok(())
+    Ok(Value::Object(fields).to_string())
 }
 
 /// Shows all objects, then says what could not be had.
@@ -332,7 +289,10 @@ mod tests {
 
     #[test]
     fn platforms() {
-        assert_eq!(platform(Some("linux/arm/v7")), r#"{"architecture":"arm","os":"linux","variant":"v7"}"#);
-        assert_eq!(platform(None), "");
+        assert_eq!(
+            platform(Some("linux/arm/v6")).unwrap(),
+            r#"{"architecture":"arm","os":"linux","variant":"v6"}"#
+        );
+        assert_eq!(platform(None), Ok(String::new()));
     }
 }

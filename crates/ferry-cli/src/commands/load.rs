@@ -6,7 +6,7 @@ use std::io::Read;
 use clap::Args;
 use ferry_client::{Request, RequestBody, Sender};
 
-use super::inspect::{check_platform, platform};
+use super::inspect::platform;
 use crate::app::App;
 use crate::failure::{CmdResult, Failure};
 use crate::format::progress::Progress;
@@ -37,9 +37,8 @@ impl Verb for Load {
     const ARITY: Arity = Arity::None;
 
     async fn run(self, app: &App) -> CmdResult {
-        if let Some(platform) = self.platform.as_deref().filter(|p| !p.is_empty()) {
-            check_platform(platform).map_err(|e| Failure::new(format!("invalid platform: {e}")))?;
-        }
+        let platform =
+            platform(self.platform.as_deref()).map_err(|e| Failure::new(format!("invalid platform: {e}")))?;
         let input = self.input.as_deref().filter(|i| !i.is_empty());
         if input.is_none() && terminal::stdin_is_terminal() {
             return Err(Failure::new("requested load from stdin, but stdin is empty"));
@@ -48,7 +47,7 @@ impl Verb for Load {
         let quiet = self.quiet || !Stream::Stdout.is_terminal();
         let request = Request::post("/images/load")
             .query("quiet", if quiet { "1" } else { "0" })
-            .query_opt("platform", &platform(self.platform.as_deref()))
+            .query_opt("platform", &platform)
             .body(body);
         let response = app.send(request).await?;
         // The names of what was loaded are part of the stream and are shown even when quiet.

@@ -42,10 +42,9 @@ impl Verb for Push {
 
     async fn run(self, app: &App) -> CmdResult {
         super::pull::refuse_content_trust(self.disable_content_trust)?;
-        let platform = self.platform.as_deref().filter(|p| !p.is_empty());
-        if let Some(platform) = platform {
-            super::inspect::check_platform(platform)?;
-        }
+        let given = self.platform.as_deref();
+        let platform = super::inspect::platform(given)
+            .map_err(|e| Failure::new(format!("Invalid platform {}{e}", given.unwrap_or_default())))?;
         let named: ImageRef = self.args[0].parse().map_err(Failure::new)?;
         if self.all_tags && named.tag().is_some() {
             return Err(Failure::new("tag can't be used with --all-tags/-a"));
@@ -59,7 +58,7 @@ impl Verb for Push {
         let auth = super::credentials::header(app, reference.domain());
         let request = Request::post(path)
             .query_opt("tag", reference.tag().unwrap_or_default())
-            .query_opt("platform", &super::inspect::platform(platform))
+            .query_opt("platform", &platform)
             .header("x-registry-auth", &auth.unwrap_or_else(super::credentials::none))?;
         let response = app.send(request).await?;
         Progress::new(Stream::Stdout, self.quiet).follow(response).await?;

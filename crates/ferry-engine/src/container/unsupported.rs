@@ -71,28 +71,15 @@ pub(crate) fn refuse(h: &HostConfig, image: &str, platform: Option<&str>, live: 
 }
 
 fn check_platform(image: &str, platform: &str) -> Result<()> {
-    crate::image::parse_platform(platform)?;
+    let wanted = crate::image::parse_platform(platform)?;
     let host = ferry_image::Platform::host();
-    let mut parts =
-        platform.to_ascii_lowercase().split('/').map(str::to_owned).collect::<Vec<_>>().into_iter();
-    let (os, architecture) = match (parts.next(), parts.next()) {
-        (Some(os), Some(arch)) => (os, arch),
-        (Some(only), None) if only == "linux" => (only, host.architecture.clone()),
-        (Some(only), None) => ("linux".to_owned(), only),
-        (None, _) => return Ok(()),
-    };
-    let architecture = match architecture.as_str() {
-        "x86_64" | "x86-64" => "amd64".to_owned(),
-        "aarch64" => "arm64".to_owned(),
-        _ => architecture,
-    };
-    if os == host.os && architecture == host.architecture {
+    if wanted.os == host.os && wanted.architecture == host.architecture {
         return Ok(());
     }
     // Images here are for this host, so there is none that fits.
     Err(EngineError::OtherPlatform {
         image: image.to_owned(),
         own: format!("{}/{}", host.os, host.architecture),
-        wanted: format!("{os}/{architecture}"),
+        wanted: format!("{}/{}", wanted.os, wanted.architecture),
     })
 }

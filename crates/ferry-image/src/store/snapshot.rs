@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ferry_types::{Digest, ImageRef};
+use ferry_types::{Digest, ImageRef, ImageRefError};
 
 use super::records::{ImageRecord, LayerRecord, Records};
 use crate::error::{ImageError, Result};
@@ -72,7 +72,13 @@ impl Snapshot {
 
     /// What a name means: a reference, a full id, or a unique start of one. A name wins over an id.
     pub fn resolve(&self, name: &str) -> Result<ImageId> {
-        let parsed = name.parse::<ImageRef>().ok().map(ImageRef::tag_default);
+        let parsed = match name.parse::<ImageRef>() {
+            Ok(reference) => Some(reference.tag_default()),
+            Err(ImageRefError::LooksLikeId(_)) => None,
+            // An id in full is no reference, and nothing at all is just not there.
+            Err(_) if name.is_empty() || name.starts_with("sha256:") => None,
+            Err(error) => return Err(error.into()),
+        };
         if let Some(reference) = &parsed
             && let Some(id) = self.by_reference(reference)
         {

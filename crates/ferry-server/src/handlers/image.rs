@@ -118,6 +118,10 @@ async fn pull(call: Call, image: String) -> Reply {
     progress(call.engine.image_pull(options).await?).await
 }
 
+pub(crate) async fn push(call: &Call, name: &str) -> Reply {
+    progress(call.engine.image_push(name, call.query.owned("tag").as_deref())?).await
+}
+
 async fn import(call: Call) -> Reply {
     let source = call.query.get("fromSrc").to_owned();
     let options = ImportOptions {
