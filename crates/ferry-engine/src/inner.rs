@@ -10,7 +10,7 @@ use ferry_network::{BridgeNetwork, NetworkStack};
 use ferry_types::{ContainerId, ContainerName, Digest};
 
 use crate::config::EngineConfig;
-use crate::container::owner::ContainerHandle;
+use crate::container::handle::ContainerHandle;
 use crate::error::{EngineError, Result};
 use crate::events::{EventBus, EventKind};
 use crate::exec::ExecTable;

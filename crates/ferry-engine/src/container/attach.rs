@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ferry_shim_proto::AttachStreams;
 
-use super::owner::{Attaching, ContainerHandle, OwnerRequest};
+use super::handle::{Attaching, ContainerHandle, OwnerRequest};
 use super::state::State;
 use crate::Engine;
 use crate::api::{AttachOptions, Hijacked};

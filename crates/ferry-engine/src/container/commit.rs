@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ferry_api::container::{ChangeKind, ContainerConfig, FilesystemChange};
 use ferry_api::exec::IdResponse;
 
-use super::owner::OwnerRequest;
+use super::handle::OwnerRequest;
 use super::state::State;
 use crate::Engine;
 use crate::api::{ByteStream, CommitOptions};

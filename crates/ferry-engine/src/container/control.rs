@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use ferry_shim_proto::{AttachStreams, Reply, Request as ShimRequest};
 
-use super::owner::{Owner, SignalIntent};
+use super::handle::SignalIntent;
+use super::owner::Owner;
 use super::state::State;
 use crate::error::{EngineError, Result};
 use crate::events::EventKind;

@@ -11,8 +11,8 @@ use ferry_types::net::Protocol;
 use ferry_types::{ContainerId, ContainerName};
 use serde::{Deserialize, Serialize};
 
+use super::handle::OwnerRequest;
 use super::network_mode::NetworkMode;
-use super::owner::OwnerRequest;
 use super::record::ContainerRecord;
 use crate::config::parse_port_proto;
 use crate::error::{EngineError, Result};

@@ -12,8 +12,9 @@ use ferry_shim_proto::{Exec, Probe, ProbeOutcome, Request as ShimRequest};
 use ferry_types::ExecId;
 use tokio::time::Instant;
 
+use super::handle::SignalIntent;
 use super::health::{Action, Check, Health, OUTPUT_LIMIT, Outcome, Status, timeout_message};
-use super::owner::{Owner, SignalIntent};
+use super::owner::Owner;
 use super::record::ContainerRecord;
 use super::state::State;
 use crate::error::{EngineError, Result};

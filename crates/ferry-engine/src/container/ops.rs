@@ -11,7 +11,7 @@ use ferry_shim_proto::Request as ShimRequest;
 use ferry_types::ContainerName;
 use tokio::sync::watch;
 
-use super::owner::{ContainerHandle, OwnerRequest, SignalIntent};
+use super::handle::{ContainerHandle, OwnerRequest, SignalIntent};
 use super::state::{Snapshot, State};
 use super::{create, links, view};
 use crate::Engine;

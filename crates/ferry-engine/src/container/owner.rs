@@ -6,17 +6,14 @@ use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use ferry_api::EndpointSettings;
 use ferry_shim_proto::{AttachStreams, Event, ExitRecord, Reply};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::launch;
-use super::links;
+use super::handle::{ContainerHandle, Edit, OwnerRequest, ReplyTo};
 use super::monitor::{Ending, Monitor};
-use super::record::{ContainerRecord, ExitInfo, Lifecycle};
+use super::record::ContainerRecord;
 use super::restart::{Backoff, RestartPolicy};
 use super::state::{Live, Snapshot, State};
 use super::teardown;
@@ -25,92 +22,6 @@ use crate::events::EventKind;
 use crate::inner::Inner;
 use crate::shim::{ShimClient, ShimNotice};
 use crate::time::now_nanos;
-
-/// Why a signal is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SignalIntent {
-    /// Just deliver it.
-    Deliver,
-    /// The user wants the container to end: no policy brings it back.
-    Stop,
-}
-
-type ReplyTo<T> = oneshot::Sender<Result<T>>;
-
-/// A change of a record.
-type Edit = Box<dyn FnOnce(&mut ContainerRecord) -> Result<()> + Send>;
-
-/// What an owner is asked to do.
-pub(crate) enum OwnerRequest {
-    /// Start the container, on behalf of a user.
-    Start { reply: ReplyTo<()> },
-    /// Signal its init process.
-    Signal { signal: i32, intent: SignalIntent, reply: ReplyTo<()> },
-    /// Do not restart it any more; ends a pending restart.
-    CancelRestart { reply: ReplyTo<()> },
-    /// Freeze or thaw it.
-    Freeze { frozen: bool, reply: ReplyTo<()> },
-    /// Connect a client, now or when it starts.
-    Attach { streams: AttachStreams, socket: OwnedFd, reply: ReplyTo<()> },
-    /// Change the record. Runs inside the owner, so it sees and leaves a consistent record.
-    Edit { edit: Edit, reply: ReplyTo<()> },
-    /// Put it on a network.
-    Connect { network: String, settings: Box<EndpointSettings>, reply: ReplyTo<()> },
-    /// Take it off a network.
-    Disconnect { network: String, reply: ReplyTo<()> },
-    /// Remove it; it must not run.
-    Remove { volumes: bool, reply: ReplyTo<()> },
-}
-
-/// How the rest of the engine reaches a container.
-pub(crate) struct ContainerHandle {
-    requests: mpsc::Sender<OwnerRequest>,
-    snapshot: watch::Receiver<Arc<Snapshot>>,
-    attaching: watch::Sender<usize>,
-}
-
-/// Announces that a client is being attached, until it is dropped.
-pub(crate) struct Attaching(Arc<ContainerHandle>);
-
-impl Drop for Attaching {
-    fn drop(&mut self) {
-        self.0.attaching.send_modify(|clients| *clients -= 1);
-    }
-}
-
-impl ContainerHandle {
-    /// Announces that a client is being attached. A start waits for it, see [`Self::attached`].
-    pub fn attaching(self: &Arc<Self>) -> Attaching {
-        self.attaching.send_modify(|clients| *clients += 1);
-        Attaching(Arc::clone(self))
-    }
-
-    /// Waits until no client is on its way. A client's connection is handed over a moment after the client is told that
-    /// it is; its next request, to start the container, must not overtake this, or the first output would be lost.
-    pub async fn attached(&self) {
-        let mut clients = self.attaching.subscribe();
-        // A client that hangs half-way must not keep the container from starting.
-        let _ = tokio::time::timeout(Duration::from_secs(2), clients.wait_for(|clients| *clients == 0)).await;
-    }
-
-    /// The present snapshot.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.borrow().clone()
-    }
-
-    /// To wait for later snapshots.
-    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
-        self.snapshot.clone()
-    }
-
-    /// Asks the owner and waits for its answer.
-    pub async fn ask<T>(&self, request: impl FnOnce(ReplyTo<T>) -> OwnerRequest) -> Result<T> {
-        let (reply, answer) = oneshot::channel();
-        let id = || self.snapshot().record.id.to_string();
-        self.requests.send(request(reply)).await.map_err(|_| EngineError::NoSuchContainer(id()))?;
-        answer.await.map_err(|_| EngineError::NoSuchContainer(id()))?
-    }
-}
 
 /// A shim found when the engine started.
 pub(crate) struct Adopted {
@@ -162,7 +73,7 @@ pub(super) struct Owner {
     pub(super) notices: Option<mpsc::UnboundedReceiver<ShimNotice>>,
     /// Clients attached before the container runs.
     pub(super) waiting_clients: Vec<(AttachStreams, OwnedFd)>,
-    backoff: Backoff,
+    pub(super) backoff: Backoff,
     pub(super) restart_at: Option<Instant>,
     /// While the container runs and has a health check.
     pub(super) monitor: Option<Monitor>,
@@ -171,17 +82,14 @@ pub(super) struct Owner {
     /// Whether that has been tried gently.
     pub(super) ending_signalled: bool,
     /// The shim of a run whose end could not be saved, for want of space say: until it is, the shim knows it.
-    unsaved: Option<Unsaved>,
+    pub(super) unsaved: Option<Unsaved>,
 }
 
 /// What is left to do of the end of a run, and when to try again.
-struct Unsaved {
-    release: Pin<Box<dyn Future<Output = ()> + Send>>,
-    retry_at: Instant,
+pub(super) struct Unsaved {
+    pub(super) release: Pin<Box<dyn Future<Output = ()> + Send>>,
+    pub(super) retry_at: Instant,
 }
-
-/// How often to try to save the end of a run.
-const SAVE_RETRY: Duration = Duration::from_millis(500);
 
 impl Owner {
     async fn run(mut self, exited_before: Option<ExitRecord>) {
@@ -249,7 +157,7 @@ impl Owner {
     }
 
     /// Of every network the container is on.
-    fn network_events(&self, kind: EventKind) {
+    pub(super) fn network_events(&self, kind: EventKind) {
         let record = &self.current().record;
         if !record.config.network_disabled {
             record.networks.keys().for_each(|name| self.network_event(kind, name));
@@ -357,190 +265,6 @@ impl Owner {
         self.on_exit(exit).await
     }
 
-    async fn start_for_user(&mut self) -> (Result<()>, ControlFlow<()>) {
-        let snapshot = self.current();
-        match &snapshot.state {
-            State::Running(_) => {
-                return (
-                    Err(EngineError::NotModified("container is already running".into())),
-                    ControlFlow::Continue(()),
-                );
-            }
-            State::Paused(_) => {
-                let message = "cannot start a paused container, try unpause instead".to_owned();
-                return (Err(EngineError::Conflict(message)), ControlFlow::Continue(()));
-            }
-            State::Removing(_) | State::Removed(_) | State::Starting { .. } => {
-                let message = "container is marked for removal and cannot be started".to_owned();
-                return (Err(EngineError::Conflict(message)), ControlFlow::Continue(()));
-            }
-            State::Created { .. } | State::Exited(_) | State::Restarting(_) => {}
-        }
-        self.restart_at = None;
-        self.backoff = Backoff::default();
-        self.change(|s| {
-            let record = Arc::make_mut(&mut s.record);
-            record.restart_count = 0;
-            record.stopped_by_user = false;
-        });
-        let result = self.start(false).await;
-        if result.is_err() && self.current().record.host_config.auto_remove {
-            let flow = self.remove(true).await;
-            return (result, flow);
-        }
-        (result, ControlFlow::Continue(()))
-    }
-
-    async fn start(&mut self, by_policy: bool) -> Result<()> {
-        self.finish_run().await;
-        let last = self.current().state.last_exit().cloned();
-        self.change(|s| {
-            s.state = State::Starting { last: last.clone(), by_policy };
-            Arc::make_mut(&mut s.record).lifecycle = Lifecycle::Running;
-        });
-        let clients = std::mem::take(&mut self.waiting_clients);
-        let record = (*self.current().record).clone();
-        self.inner.log_losses.set(&record.id, 0);
-        match launch::launch(&self.inner, record, clients).await {
-            Ok(started) => {
-                self.notices = Some(started.notices);
-                self.change(|s| {
-                    s.record = Arc::new(started.record);
-                    s.shim = Some(started.shim);
-                    s.state = State::Running(started.live);
-                });
-                self.watch_health();
-                links::tell_linked(&self.inner, &self.current().record.id);
-                self.inner.events.volumes_of(EventKind::Mount, &self.current().record);
-                self.network_events(EventKind::Connect);
-                self.event(EventKind::Start, &[]);
-                Ok(())
-            }
-            Err(failure) => {
-                self.change(|s| {
-                    let record = Arc::make_mut(&mut s.record);
-                    record.endpoints.clear();
-                    let error = failure.error.to_string();
-                    (s.state, record.lifecycle) = match last {
-                        None => (
-                            State::Created { code: failure.exit_code, error: error.clone() },
-                            Lifecycle::Created { code: failure.exit_code, error },
-                        ),
-                        Some(exit) => {
-                            let exit = ExitInfo { code: failure.exit_code, error, ..exit };
-                            (State::Exited(exit.clone()), Lifecycle::Exited(exit))
-                        }
-                    };
-                });
-                self.save();
-                Err(failure.error)
-            }
-        }
-    }
-
-    async fn on_exit(&mut self, exit: ExitRecord) -> ControlFlow<()> {
-        let snapshot = self.current();
-        self.inner.log_losses.set(&snapshot.record.id, exit.log_lost);
-        let info = ExitInfo {
-            code: exit.code,
-            oom_killed: exit.oom_killed,
-            started_at: exit.started_at,
-            finished_at: exit.finished_at,
-            error: String::new(),
-        };
-        if exit.oom_killed {
-            // The die event follows; clients that watch for oom expect this order.
-            tracing::debug!(container = %snapshot.record.id, "ended after reaching its memory limit");
-        }
-        self.stop_health();
-        let ending = self.ending.take();
-        teardown::free_run(&self.inner, &snapshot.record).await;
-        self.notices = None;
-        let release =
-            teardown::release_run(Arc::clone(&self.inner), snapshot.record.id.clone(), snapshot.shim.clone());
-        self.network_events(EventKind::Disconnect);
-        self.inner.events.volumes_of(EventKind::Unmount, &snapshot.record);
-        self.event(
-            EventKind::Die,
-            &[("exitCode", exit.code.to_string()), ("execDuration", duration_seconds(&exit))],
-        );
-        self.inner.execs.container_ended(&snapshot.record.id);
-        if snapshot.record.host_config.auto_remove {
-            self.change(|s| {
-                s.exits += 1;
-                s.shim = None;
-                s.state = State::Exited(info);
-                Arc::make_mut(&mut s.record).endpoints.clear();
-            });
-            // Nothing of the run will be used again: it can go while the client is answered.
-            tokio::spawn(release);
-            return self.remove(true).await;
-        }
-        let restart = restart_policy(&snapshot.record).restarts(
-            exit.code,
-            snapshot.record.stopped_by_user,
-            snapshot.record.restart_count,
-        );
-        let restart =
-            restart || (ending.as_ref().is_some_and(|e| e.restart) && !snapshot.record.stopped_by_user);
-        // A container that is ended again and again before it was ever healthy is in a loop, however long its rounds take.
-        let ran_for = match &ending {
-            Some(Ending { was_healthy: false, .. }) => Duration::ZERO,
-            _ => Duration::from_nanos(u64::try_from(exit.finished_at - exit.started_at).unwrap_or(0)),
-        };
-        self.restart_at = restart.then(|| Instant::now() + self.backoff.next_delay(ran_for));
-        self.change(|s| {
-            let record = Arc::make_mut(&mut s.record);
-            record.endpoints.clear();
-            record.lifecycle = Lifecycle::Exited(info.clone());
-            record.health = s.health.as_deref().cloned();
-            s.exits += 1;
-            s.shim = None;
-            s.state = if restart { State::Restarting(info) } else { State::Exited(info) };
-        });
-        let saved = self.save();
-        if ending.is_some_and(|e| e.stop) {
-            self.event(EventKind::Stop, &[]);
-        }
-        if saved {
-            release.await;
-        } else {
-            self.unsaved =
-                Some(Unsaved { release: Box::pin(release), retry_at: Instant::now() + SAVE_RETRY });
-        }
-        ControlFlow::Continue(())
-    }
-
-    async fn save_again(&mut self) {
-        let Some(unsaved) = &mut self.unsaved else { return };
-        unsaved.retry_at = Instant::now() + SAVE_RETRY;
-        if self.write_record().is_ok() {
-            self.finish_run().await;
-        }
-    }
-
-    /// Lets the shim of the last run go, if it is still kept.
-    async fn finish_run(&mut self) {
-        if let Some(unsaved) = self.unsaved.take() {
-            unsaved.release.await;
-        }
-    }
-
-    async fn on_restart_due(&mut self) -> ControlFlow<()> {
-        self.restart_at = None;
-        self.change(|s| Arc::make_mut(&mut s.record).restart_count += 1);
-        if let Err(error) = self.start(true).await {
-            let snapshot = self.current();
-            tracing::warn!(container = %snapshot.record.id, %error, "restart failed");
-            let restart = restart_policy(&snapshot.record).restarts(1, false, snapshot.record.restart_count);
-            if restart && let Some(exit) = snapshot.state.last_exit().cloned() {
-                self.restart_at = Some(Instant::now() + self.backoff.next_delay(Duration::ZERO));
-                self.change(|s| s.state = State::Restarting(exit));
-            }
-        }
-        ControlFlow::Continue(())
-    }
-
     fn edit(&mut self, edit: Edit) -> Result<()> {
         let mut record = (*self.current().record).clone();
         edit(&mut record)?;
@@ -566,7 +290,7 @@ impl Owner {
         flow
     }
 
-    async fn remove(&mut self, volumes: bool) -> ControlFlow<()> {
+    pub(super) async fn remove(&mut self, volumes: bool) -> ControlFlow<()> {
         self.restart_at = None;
         self.finish_run().await;
         let exit = self.current().state.last_exit().cloned().unwrap_or_default();
@@ -589,14 +313,10 @@ impl Owner {
         result.is_ok()
     }
 
-    fn write_record(&self) -> Result<()> {
+    pub(super) fn write_record(&self) -> Result<()> {
         let snapshot = self.current();
         snapshot.record.save(&self.inner.paths.container(&snapshot.record.id).record())
     }
-}
-
-fn duration_seconds(exit: &ExitRecord) -> String {
-    ((exit.finished_at - exit.started_at).max(0) / 1_000_000_000).to_string()
 }
 
 /// The policy of a record. Its notation was checked when the container was created.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ferry_api::container::{ContainerUpdateRequest, ContainerUpdateResponse, Resources};
 use ferry_runtime::cgroup::Cgroup;
 
-use super::owner::OwnerRequest;
+use super::handle::OwnerRequest;
 use super::restart::RestartPolicy;
 use crate::Engine;
 use crate::error::{EngineError, Result};

@@ -20,9 +20,9 @@ use ferry_api::network::{
 use ferry_api::{Filters, List, Map, Time};
 
 use crate::Engine;
+use crate::container::handle::OwnerRequest;
 use crate::container::list::{labels_match, parse_until};
 use crate::container::network_mode::FixedAddresses;
-use crate::container::owner::OwnerRequest;
 use crate::container::state::Snapshot;
 use crate::error::{EngineError, Result};
 use crate::events::EventKind;
