@@ -1,33 +1,28 @@
 //! The registry client: picks an endpoint, answers its challenge, asks again when that may help.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ferry_types::{Digest, ImageRef, Platform};
 use http::StatusCode;
 use http::header;
-use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 
-use crate::auth::{Auth, Challenge, TokenAnswer, parse_challenge};
+use crate::auth::Auth;
 use crate::endpoint::{Endpoint, endpoints};
-use crate::error::{ApiError, RegistryError, Result};
+use crate::error::{RegistryError, Result};
 use crate::manifest::{
     DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Index, Manifest, OCI_INDEX, OCI_MANIFEST, SCHEMA1,
 };
+use crate::response::{challenge_of, content_type, digest_of, embedded_type, parse, read_document, refusal};
+use crate::token::{Token, TokenKey, identity, lock};
 use crate::transport::Transport;
 
-/// Largest manifest or config, bytes (registries' own limit for manifests is 4 MiB).
-const DOCUMENT_MAX: usize = 8 << 20;
 /// Attempts at one request.
 const ATTEMPTS: u32 = 5;
 /// Wait before the second attempt; doubles.
 const BACKOFF: Duration = Duration::from_millis(200);
-/// A token server that does not say how long its token lives means this (specification).
-const TOKEN_LIFE: u64 = 60;
-
 /// Set-up of a client.
 #[derive(Debug, Clone, Default)]
 pub struct ClientOptions {
@@ -102,20 +97,9 @@ impl Blob {
 pub struct RegistryClient {
     pub(crate) options: ClientOptions,
     pub(crate) transport: Transport,
-    tokens: Mutex<HashMap<TokenKey, Token>>,
+    pub(crate) tokens: Mutex<HashMap<TokenKey, Token>>,
     /// The endpoint that answered, by domain: saves the HTTPS attempt at a plain registry.
     answered: Mutex<HashMap<String, Endpoint>>,
-}
-
-/// Host, scope, and whose token it is.
-type TokenKey = (String, String, String);
-
-#[derive(Debug, Clone)]
-pub(crate) struct Token {
-    pub header: String,
-    expires: Instant,
-    /// A login's: what to log in with from now on.
-    pub refresh: Option<String>,
 }
 
 /// What is asked of one repository.
@@ -126,19 +110,6 @@ struct Request<'a> {
     path: String,
     accept: Vec<&'static str>,
     range_from: u64,
-}
-
-#[derive(Deserialize)]
-struct Errors {
-    errors: Vec<ErrorEntry>,
-}
-
-#[derive(Deserialize)]
-struct ErrorEntry {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    message: String,
 }
 
 impl RegistryClient {
@@ -348,258 +319,10 @@ impl RegistryClient {
         }
         Err(RegistryError::Url(url))
     }
-
-    fn cached(&self, key: &TokenKey) -> Option<String> {
-        let mut tokens = lock(&self.tokens);
-        let now = Instant::now();
-        tokens.retain(|_, t| t.expires > now);
-        tokens.get(key).map(|t| t.header.clone())
-    }
-
-    /// Answers a challenge. Without a scope, the token is a login's.
-    pub(crate) async fn answer(
-        &self,
-        endpoint: &Endpoint,
-        challenge: &str,
-        scope: Option<&str>,
-        auth: &Auth,
-    ) -> Result<Token> {
-        let bad =
-            || RegistryError::Challenge { host: endpoint.host.clone(), challenge: challenge.to_owned() };
-        match parse_challenge(challenge).ok_or_else(bad)? {
-            Challenge::Basic => {
-                let Auth::Basic { username, password } = auth else {
-                    let url = format!("{}/v2/", endpoint.base);
-                    return Err(RegistryError::Unauthorized {
-                        url,
-                        message: "authentication required".into(),
-                    });
-                };
-                let header = basic(username, password);
-                Ok(Token { header, expires: Instant::now() + Duration::from_secs(3600), refresh: None })
-            }
-            Challenge::Bearer { realm, service, scope: wanted } => {
-                // A registry asked over HTTPS must not make us send a password in the clear.
-                if !realm.starts_with("https://") && !endpoint.insecure && !endpoint.is_plain() {
-                    return Err(bad());
-                }
-                let scope = wanted.as_deref().or(scope);
-                self.token(endpoint, &realm, service.as_deref(), scope, auth).await
-            }
-        }
-    }
-
-    async fn token(
-        &self,
-        endpoint: &Endpoint,
-        realm: &str,
-        service: Option<&str>,
-        scope: Option<&str>,
-        auth: &Auth,
-    ) -> Result<Token> {
-        let mut url = reqwest::Url::parse(realm).map_err(|_| RegistryError::Url(realm.to_owned()))?;
-        let client = self.transport.client(endpoint.insecure)?;
-        let builder = if let Auth::IdentityToken(refresh) = auth {
-            let mut form = url.clone();
-            form.set_query(None);
-            form.query_pairs_mut()
-                .append_pair("grant_type", "refresh_token")
-                .append_pair("service", service.unwrap_or_default())
-                .append_pair("client_id", "ferry")
-                .append_pair("scope", scope.unwrap_or_default())
-                .append_pair("refresh_token", refresh);
-            let body = form.query().unwrap_or_default().to_owned();
-            client
-                .post(url.clone())
-                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .body(body)
-        } else {
-            let mut query = url.query_pairs_mut();
-            if let Some(service) = service {
-                query.append_pair("service", service);
-            }
-            match scope {
-                Some(scope) => query.append_pair("scope", scope),
-                None => query.append_pair("offline_token", "true").append_pair("client_id", "ferry"),
-            };
-            if let Auth::Basic { username, .. } = auth {
-                query.append_pair("account", username);
-            }
-            drop(query);
-            let builder = client.get(url.clone());
-            match auth {
-                Auth::Basic { username, password } => {
-                    builder.header(header::AUTHORIZATION, basic(username, password))
-                }
-                _ => builder,
-            }
-        };
-        let response = builder.send().await.map_err(|e| RegistryError::transport(url.as_str(), &e))?;
-        let status = response.status();
-        if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
-            let message = "incorrect username or password".to_owned();
-            return Err(RegistryError::Unauthorized { url: realm.to_owned(), message });
-        }
-        if !status.is_success() {
-            return Err(RegistryError::Status { url: realm.to_owned(), status: status.to_string() });
-        }
-        let bytes = read_document(realm, response).await?;
-        let answer: TokenAnswer = parse(&endpoint.host, "token", &bytes)?;
-        // A little early, so that it does not expire on its way.
-        let life = answer.expires_in.unwrap_or(TOKEN_LIFE).clamp(TOKEN_LIFE, 24 * 3600) - 5;
-        let refresh = answer.refresh_token.clone().filter(|token| !token.is_empty());
-        let token = answer.token().ok_or_else(|| RegistryError::Document {
-            what: "token",
-            host: endpoint.host.clone(),
-            reason: "no token in it".to_owned(),
-        })?;
-        let expires = Instant::now() + Duration::from_secs(life);
-        Ok(Token { header: format!("Bearer {token}"), expires, refresh })
-    }
-}
-
-/// No state is left half-changed by a panic.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether the next endpoint should be tried rather than this one again.
 fn fallback(endpoint: &Endpoint, error: &RegistryError) -> bool {
     let transport = matches!(error, RegistryError::Transport { .. });
     !endpoint.credentials || (transport && endpoint.insecure && !endpoint.is_plain())
-}
-
-fn identity(auth: &Auth) -> String {
-    let secret = match auth {
-        Auth::Anonymous => return String::new(),
-        Auth::Basic { username, password } => format!("{username}\0{password}"),
-        Auth::IdentityToken(token) | Auth::RegistryToken(token) => token.clone(),
-    };
-    // The cache's keys should not hold passwords.
-    digest_of(secret.as_bytes()).hex().to_owned()
-}
-
-pub(crate) fn basic(username: &str, password: &str) -> String {
-    format!("Basic {}", base64(format!("{username}:{password}").as_bytes()))
-}
-
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for group in bytes.chunks(3) {
-        let value = group.iter().fold(0_u32, |v, b| v << 8 | u32::from(*b)) << (8 * (3 - group.len()));
-        for i in 0..4 {
-            let digit = (value >> (18 - 6 * i)) & 63;
-            out.push(if i <= group.len() { char::from(ALPHABET[digit as usize]) } else { '=' });
-        }
-    }
-    out
-}
-
-pub(crate) fn challenge_of(response: &reqwest::Response) -> Option<String> {
-    let values = response.headers().get_all(header::WWW_AUTHENTICATE);
-    let values: Vec<_> = values.iter().filter_map(|v| v.to_str().ok()).collect();
-    if values.is_empty() { None } else { Some(values.join(", ")) }
-}
-
-fn content_type(response: &reqwest::Response) -> Option<String> {
-    let value = response.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
-    let kind = value.split(';').next().unwrap_or_default().trim().to_owned();
-    // Static file servers know no better.
-    if kind.contains("vnd.") { Some(kind) } else { None }
-}
-
-fn embedded_type(bytes: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Typed {
-        media_type: Option<String>,
-        manifests: Option<serde::de::IgnoredAny>,
-        config: Option<serde::de::IgnoredAny>,
-    }
-    let typed: Typed = serde_json::from_slice(bytes).ok()?;
-    let guess = || match (typed.manifests, typed.config) {
-        (Some(_), _) => Some(OCI_INDEX.to_owned()),
-        (None, Some(_)) => Some(OCI_MANIFEST.to_owned()),
-        (None, None) => None,
-    };
-    typed.media_type.or_else(guess)
-}
-
-pub(crate) async fn read_document(url: &str, mut response: reqwest::Response) -> Result<Bytes> {
-    let mut all = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| RegistryError::transport(url, &e))? {
-        if all.len() + chunk.len() > DOCUMENT_MAX {
-            let host = response.url().host_str().unwrap_or_default().to_owned();
-            let reason = format!("larger than {DOCUMENT_MAX} bytes");
-            return Err(RegistryError::Document { what: "document", host, reason });
-        }
-        all.extend_from_slice(&chunk);
-    }
-    Ok(all.into())
-}
-
-pub(crate) fn parse<T: for<'de> Deserialize<'de>>(host: &str, what: &'static str, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|e| RegistryError::Document {
-        what,
-        host: host.to_owned(),
-        reason: e.to_string(),
-    })
-}
-
-fn digest_of(bytes: &[u8]) -> Digest {
-    Digest::sha256(Sha256::digest(bytes))
-}
-
-/// Turns a registry's refusal into Docker's words for it.
-async fn refusal(reference: &ImageRef, url: &str, response: reqwest::Response) -> RegistryError {
-    let status = response.status();
-    let body = read_document(url, response).await.unwrap_or_default();
-    let first = serde_json::from_slice::<Errors>(&body).ok().and_then(|e| e.errors.into_iter().next());
-    let cause = first.map(|e| ApiError { code: e.code, message: e.message });
-    let code = cause.as_ref().map_or("", |c| c.code.as_str());
-    let or = |code: &str, message: &str| {
-        cause.clone().unwrap_or_else(|| ApiError { code: code.to_owned(), message: message.to_owned() })
-    };
-    let denied = "requested access to the resource is denied";
-    match (status, code) {
-        (_, "MANIFEST_UNKNOWN") => RegistryError::ManifestNotFound {
-            reference: reference.familiar(),
-            cause: or("MANIFEST_UNKNOWN", "manifest unknown"),
-        },
-        (_, "NAME_UNKNOWN") => RegistryError::RepositoryNotFound {
-            repository: reference.familiar_name(),
-            cause: or("NAME_UNKNOWN", "repository name not known to registry"),
-        },
-        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) | (_, "DENIED" | "UNAUTHORIZED") => {
-            RegistryError::Denied {
-                repository: reference.familiar_name(),
-                // The registry's word is the same for "not you" and "no such thing".
-                cause: ApiError { code: "DENIED".to_owned(), message: denied.to_owned() },
-            }
-        }
-        (StatusCode::TOO_MANY_REQUESTS, _) => {
-            RegistryError::TooManyRequests(or("", "too many requests").message)
-        }
-        (StatusCode::NOT_FOUND, "") if url.contains("/manifests/") => RegistryError::ManifestNotFound {
-            reference: reference.familiar(),
-            cause: or("MANIFEST_UNKNOWN", "manifest unknown"),
-        },
-        (_, "") => RegistryError::Status { url: url.to_owned(), status: status.to_string() },
-        _ => RegistryError::Api(or("", "")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_of_rfc_4648() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
-        {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
-    }
 }

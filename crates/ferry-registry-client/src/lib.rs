@@ -10,7 +10,9 @@ mod endpoint;
 mod error;
 mod login;
 mod manifest;
+mod response;
 mod search;
+mod token;
 mod transport;
 
 pub use auth::Auth;

@@ -3,9 +3,10 @@
 use http::{StatusCode, header};
 
 use crate::auth::Auth;
-use crate::client::{RegistryClient, challenge_of};
+use crate::client::RegistryClient;
 use crate::endpoint::{DOCKER_HUB, Endpoint, of_host};
 use crate::error::{RegistryError, Result};
+use crate::response::challenge_of;
 
 impl RegistryClient {
     /// Asks the registry at `server` (a host, or the URL of its old API; empty for Docker Hub) whether it takes the

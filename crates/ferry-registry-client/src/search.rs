@@ -5,9 +5,11 @@ use http::header;
 use serde::Deserialize;
 
 use crate::auth::Auth;
-use crate::client::{RegistryClient, basic, parse, read_document};
+use crate::client::RegistryClient;
 use crate::endpoint::of_host;
 use crate::error::{RegistryError, Result};
+use crate::response::{parse, read_document};
+use crate::token::basic;
 
 /// Where Docker Hub is searched.
 const HUB_INDEX: &str = "index.docker.io";
