@@ -8,7 +8,7 @@ use ferry_sys::netlink::route::{self, LinkChange, LinkRef};
 use ferry_sys::netlink::{Batch, Protocol as Family, Socket};
 use ferry_types::EndpointId;
 
-use crate::bridge::{BridgeNetwork, elements, kernel};
+use crate::bridge::{BridgeNetwork, kernel};
 use crate::endpoint::{Endpoint, EndpointRecord, EndpointRequest, Sandbox};
 use crate::error::{NetworkError, PortError};
 use crate::fault::Step;
@@ -142,6 +142,7 @@ impl<'a> Attaching<'a> {
             host_veth: ready.host_veth.clone(),
             host_ifindex: ready.host_index,
             ipv4,
+            ipv6: None,
             prefix: self.network.subnet().prefix_len(),
             gateway: self.network.gateway(),
             mac,
@@ -151,7 +152,7 @@ impl<'a> Attaching<'a> {
     }
 
     fn publish(&self, record: &EndpointRecord) -> Result<(), NetworkError> {
-        let elements = elements(record);
+        let elements = self.network.elements(record);
         let published = self.network.stack.table().publish(&elements);
         published.map_err(|e| self.connectivity(PortError::Rules(e.into())))?;
         self.network.drop_udp_flows(record, true);

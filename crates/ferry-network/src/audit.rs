@@ -1,24 +1,24 @@
 //! Comparing what the kernel has of a bridge's endpoints with what the engine knows of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use ferry_sys::netlink::route;
 
-use crate::bridge::{BridgeNetwork, elements, kernel};
+use crate::bridge::{BridgeNetwork, kernel};
 use crate::error::NetworkError;
-use crate::rules;
+use crate::firewall::rules;
+use crate::firewall::table::Elements;
 use crate::sandbox::is_veth_name;
-use crate::table::Elements;
 use crate::worker::Job;
 
 /// What is on the host and belongs to no endpoint, and what of an endpoint's is missing.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Strays {
     /// Published ports that lead to an address nobody has; how many per address.
-    ports: BTreeMap<Ipv4Addr, usize>,
+    ports: BTreeMap<IpAddr, usize>,
     /// Addresses of endpoints some of whose published ports are missing.
-    missing: BTreeSet<Ipv4Addr>,
+    missing: BTreeSet<IpAddr>,
     /// Veths on the bridge that are nobody's, by interface index.
     veths: BTreeMap<u32, String>,
 }
@@ -69,14 +69,14 @@ impl BridgeNetwork {
         let fail = |action| kernel(action, &self.config().device);
         let mut strays = Strays::default();
         let (wanted, known) = self.expected();
-        let present = self.stack.table().elements_into(self.subnet()).map_err(fail("list ports of"))?;
-        for (_, element) in present.iter().filter(|e| !wanted.contains(e)) {
-            if let Some(address) = rules::target(element) {
+        let present = self.stack.table().elements_into(self.subnets()).map_err(fail("list ports of"))?;
+        for (map, element) in present.iter().filter(|e| !wanted.contains(e)) {
+            if let Some(address) = rules::target(map, element) {
                 *strays.ports.entry(address).or_default() += 1;
             }
         }
-        strays.missing =
-            wanted.iter().filter(|e| !present.contains(e)).filter_map(|(_, e)| rules::target(e)).collect();
+        let missing = wanted.iter().filter(|e| !present.contains(e));
+        strays.missing = missing.filter_map(|(map, element)| rules::target(map, element)).collect();
         let links = route::links(&mut self.stack.route()).map_err(fail("list links of"))?;
         let ours =
             |l: &&route::Link| l.master == Some(self.index()) && l.kind == "veth" && is_veth_name(&l.name);
@@ -97,7 +97,7 @@ impl BridgeNetwork {
     pub fn mend(&self, strays: &Strays) -> Result<(), NetworkError> {
         if !strays.ports.is_empty() || !strays.missing.is_empty() {
             let (wanted, _) = self.expected();
-            let changed = self.stack.table().reconcile(self.subnet(), &wanted);
+            let changed = self.stack.table().reconcile(self.subnets(), &wanted);
             changed.map_err(kernel("publish ports on", &self.config().device))?;
         }
         for (index, name) in &strays.veths {
@@ -112,7 +112,7 @@ impl BridgeNetwork {
     /// The firewall elements and the host interfaces of all endpoints.
     fn expected(&self) -> (Elements, Vec<u32>) {
         let state = self.state();
-        let wanted = state.endpoints.values().flat_map(elements).collect();
+        let wanted = state.endpoints.values().flat_map(|r| self.elements(r)).collect();
         (wanted, state.endpoints.values().map(|r| r.host_ifindex).collect())
     }
 }

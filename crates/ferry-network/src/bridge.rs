@@ -13,15 +13,15 @@ use ipnet::Ipv4Net;
 use rustix::io::Errno;
 
 use crate::attach::Attaching;
-use crate::config::BridgeConfig;
+use crate::config::{BridgeConfig, GatewayMode};
 use crate::device::{self, Device};
 use crate::endpoint::{AdoptReport, Endpoint, EndpointRecord, EndpointRequest};
 use crate::error::{NetworkError, ReleaseError};
+use crate::firewall::rules::{self, BridgeRules, PerFamily, Subnets};
+use crate::firewall::table::Elements;
 use crate::ipam::{Ipam, IpamError};
-use crate::rules::{self, BridgeRules};
 use crate::sandbox::{self, Plug, Pool, is_veth_name};
 use crate::stack::{Inner, NetworkStack};
-use crate::table::Elements;
 use crate::worker::Job;
 
 /// One bridge. `&self` everywhere: share it behind an `Arc`. Dropping it leaves everything in place.
@@ -53,10 +53,12 @@ impl BridgeNetwork {
         let subnet = device.address.trunc();
         let rules = BridgeRules {
             device: config.device.clone(),
-            subnet,
+            ipv4: Some(subnet),
+            ipv6: config.ipv6.map(|net| net.trunc()),
             icc: config.icc,
-            masquerade: config.masquerade,
+            masquerade: PerFamily { ipv4: config.masquerade, ipv6: config.masquerade },
             internal: config.internal,
+            mode: gateway_modes(&config),
         };
         if let Err(error) = stack.table().add_bridge(rules) {
             if device.created {
@@ -142,7 +144,7 @@ impl BridgeNetwork {
     /// Everything of `release` outside this process's memory; goes on after an error.
     pub(crate) fn take_down(&self, record: &EndpointRecord) -> Vec<NetworkError> {
         let mut errors = Vec::new();
-        let elements = elements(record);
+        let elements = self.elements(record);
         if let Err(error) = self.stack.table().unpublish(&elements) {
             errors.push(kernel("unpublish ports of", record.endpoint.as_str())(error));
         }
@@ -230,11 +232,11 @@ impl BridgeNetwork {
             }
             state.endpoints.insert(record.endpoint.clone(), record);
         }
-        let wanted: Elements = state.endpoints.values().flat_map(elements).collect();
+        let wanted: Elements = state.endpoints.values().flat_map(|r| self.elements(r)).collect();
         let known: Vec<u32> = state.endpoints.values().map(|r| r.host_ifindex).collect();
         drop(state);
 
-        let changed = self.stack.table().reconcile(self.subnet(), &wanted);
+        let changed = self.stack.table().reconcile(self.subnets(), &wanted);
         let changed = changed.map_err(fail("publish ports on"))?;
         report.republished = changed.added;
         report.stray_ports = changed.removed;
@@ -304,6 +306,18 @@ impl BridgeNetwork {
         errors.into_iter().next().map_or(Ok(()), Err)
     }
 
+    /// Where an endpoint's ports are in the firewall.
+    pub(crate) fn elements(&self, record: &EndpointRecord) -> Elements {
+        let container = PerFamily { ipv4: Some(record.ipv4.into()), ipv6: record.ipv6.map(Into::into) };
+        let mode = gateway_modes(&self.config);
+        record.published.iter().filter_map(|p| rules::element(p, container, mode)).collect()
+    }
+
+    /// The subnets in force, for the firewall.
+    pub(crate) fn subnets(&self) -> Subnets {
+        Subnets::new(Some(self.subnet()), self.config.ipv6.map(|net| net.trunc()))
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -331,9 +345,8 @@ impl Drop for BridgeNetwork {
     }
 }
 
-/// The map elements of an endpoint.
-pub(crate) fn elements(record: &EndpointRecord) -> Elements {
-    record.published.iter().filter_map(|p| rules::element(p, record.ipv4)).collect()
+fn gateway_modes(config: &BridgeConfig) -> PerFamily<GatewayMode> {
+    PerFamily { ipv4: config.gateway_mode_ipv4, ipv6: config.gateway_mode_ipv6 }
 }
 
 pub(crate) fn kernel(action: &'static str, object: &str) -> impl Fn(NetlinkError) -> NetworkError + use<> {

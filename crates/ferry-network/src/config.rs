@@ -8,7 +8,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 /// Settings of one engine's share of the host's network.
 #[derive(Debug, Clone)]
 pub struct StackConfig {
-    /// Name of the nft table (family `ip`) of this engine; two engines on a host need two names.
+    /// Name of the nft table (family `inet`) of this engine; two engines on a host need two names.
     pub table_name: String,
     /// Ready-made sandboxes kept per bridge; 0 makes each one on demand.
     pub pool_size: usize,
@@ -18,6 +18,21 @@ impl Default for StackConfig {
     fn default() -> Self {
         Self { table_name: "ferry".to_owned(), pool_size: 4 }
     }
+}
+
+/// How the containers of a bridge and the outside reach each other, for one address family
+/// (`com.docker.network.bridge.gateway_mode_ipv4` and `_ipv6`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum GatewayMode {
+    /// Published ports are mapped to host ports, nothing else is reached; what leaves gets the host's address.
+    #[default]
+    Nat,
+    /// As [`Self::Nat`], and everything is reached by who has a route to the containers.
+    NatUnprotected,
+    /// No address is rewritten: who has a route to the containers reaches the published ports there.
+    Routed,
+    /// As an internal network, whose bridge has no address.
+    Isolated,
 }
 
 /// Settings of one bridge.
@@ -46,6 +61,10 @@ pub struct BridgeConfig {
     pub masquerade: bool,
     /// Host address of published ports that name none (`--ip`); every address when absent.
     pub default_host_ip: Option<IpAddr>,
+    /// How its containers are reached by IPv4.
+    pub gateway_mode_ipv4: GatewayMode,
+    /// How its containers are reached by IPv6.
+    pub gateway_mode_ipv6: GatewayMode,
     /// Whether its containers reach nothing but each other and the host (`--internal`).
     pub internal: bool,
     /// Whether `bip` is taken even if the host has a route into its subnet, because the user named it.
@@ -69,6 +88,8 @@ impl BridgeConfig {
             icc: true,
             masquerade: true,
             default_host_ip: None,
+            gateway_mode_ipv4: GatewayMode::default(),
+            gateway_mode_ipv6: GatewayMode::default(),
             internal: false,
             overlapping: false,
             pool_size: None,

@@ -1,6 +1,6 @@
 //! A container's membership in a network: what is asked, what is given, what is recorded.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use ferry_types::net::{Protocol, PublishRequest, PublishedPort};
@@ -81,6 +81,9 @@ pub struct EndpointRecord {
     pub host_ifindex: u32,
     /// Address.
     pub ipv4: Ipv4Addr,
+    /// IPv6 address.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Addr>,
     /// Length of the subnet's prefix.
     pub prefix: u8,
     /// Default gateway.

@@ -17,21 +17,19 @@ mod device;
 mod endpoint;
 mod error;
 mod fault;
+mod firewall;
 mod ipam;
 mod name_service;
 mod ports;
-mod rules;
 mod sandbox;
 mod stack;
-mod table;
 #[cfg(test)]
 mod tests;
-mod watch;
 mod worker;
 
 pub use audit::Strays;
 pub use bridge::BridgeNetwork;
-pub use config::{BridgeConfig, StackConfig};
+pub use config::{BridgeConfig, GatewayMode, StackConfig};
 pub use endpoint::{
     AdoptReport, Endpoint, EndpointRecord, EndpointRequest, InterfaceCounters, RelaySocket, Sandbox,
     interface_counters,

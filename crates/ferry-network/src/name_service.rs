@@ -13,8 +13,8 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::BorrowedFd;
 
-use ferry_sys::netlink::nft::{BaseChain, Hook, Transaction};
-use ferry_sys::netlink::nft_expr::{Base, Expr, MetaKey, REG_1, REG_1_1};
+use ferry_sys::netlink::nft::{self, BaseChain, Hook, Transaction};
+use ferry_sys::netlink::nft_expr::{AddressFamily, Base, Expr, MetaKey, REG_1, REG_1_1};
 use ferry_sys::netlink::{Protocol as Family, Socket};
 use ferry_types::net::Protocol;
 
@@ -49,11 +49,11 @@ pub fn name_sockets(netns: BorrowedFd<'_>) -> Result<NameSockets, NetworkError> 
         let udp = UdpSocket::bind((NAME_SERVER, 0)).map_err(failed("bind name socket"))?;
         let tcp = TcpListener::bind((NAME_SERVER, 0)).map_err(failed("bind name socket"))?;
         let (udp_port, tcp_port) = (udp.local_addr(), tcp.local_addr());
-        let mut tx = Transaction::new();
+        let mut tx = Transaction::new(nft::Family::Ip);
         tx.add_table(TABLE);
         let base = BaseChain { kind: "nat", hook: Hook::Output, priority: -100 };
         tx.add_chain(TABLE, CHAIN, Some(base));
-        tx.delete_rules(TABLE);
+        tx.delete_rules(TABLE, CHAIN);
         for (protocol, address) in [(Protocol::Udp, udp_port), (Protocol::Tcp, tcp_port)] {
             let port = address.map_err(failed("inspect name socket"))?.port();
             tx.add_rule(TABLE, CHAIN, &redirect(protocol, port));
@@ -75,6 +75,6 @@ fn redirect(protocol: Protocol, port: u16) -> Vec<Expr> {
         equals(&PORT.to_be_bytes()),
         Expr::Load { value: NAME_SERVER.octets().to_vec(), to: REG_1 },
         Expr::Load { value: port.to_be_bytes().to_vec(), to: REG_1_1 },
-        Expr::Dnat { address: REG_1, port: REG_1_1 },
+        Expr::Dnat { family: AddressFamily::Ipv4, address: REG_1, port: REG_1_1 },
     ]
 }

@@ -9,10 +9,10 @@ use crate::config::StackConfig;
 use crate::endpoint::Sandbox;
 use crate::error::NetworkError;
 use crate::fault::Faults;
+use crate::firewall::table::Table;
+use crate::firewall::watch::Watcher;
 use crate::ports::Ports;
 use crate::sandbox::{self, Maker};
-use crate::table::Table;
-use crate::watch::Watcher;
 use crate::worker::Worker;
 
 /// One engine's nft table and background threads. Cheap to clone; the threads end with the last clone,

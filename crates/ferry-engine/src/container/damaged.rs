@@ -62,6 +62,7 @@ fn endpoint(inner: &Inner, id: ContainerId) -> Option<EndpointRecord> {
         host_veth,
         host_ifindex,
         ipv4,
+        ipv6: None,
         prefix: subnet.prefix_len(),
         gateway: inner.bridge.gateway(),
         mac,

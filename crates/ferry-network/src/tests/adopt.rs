@@ -9,7 +9,7 @@ use super::support::*;
 use crate::{BridgeConfig, BridgeNetwork, NetworkError};
 
 fn table_exists() -> bool {
-    nft::table_exists(&mut Socket::open(Family::Netfilter).unwrap(), TABLE).unwrap()
+    nft::table_exists(&mut Socket::open(Family::Netfilter).unwrap(), nft::Family::Inet, TABLE).unwrap()
 }
 
 #[test]
@@ -94,8 +94,8 @@ fn a_flushed_ruleset_is_restored_within_a_second() {
         let web = container(&bridge, vec![tcp(8080, 80), publish(Some(HOST.into()), 53, 53, Protocol::Udp)]);
         serve_tcp(&web.sandbox.netns, 80, "web");
         serve_udp(&web.sandbox.netns, 53, "dns");
-        let mut tx = Transaction::new();
-        tx.delete_table(TABLE);
+        let mut tx = Transaction::new(nft::Family::Inet);
+        tx.delete_table(nft::Family::Inet, TABLE);
         tx.commit(&mut Socket::open(Family::Netfilter).unwrap()).unwrap();
         assert!(!table_exists());
         let begin = std::time::Instant::now();
@@ -105,8 +105,8 @@ fn a_flushed_ruleset_is_restored_within_a_second() {
         assert!(inside(&outside, || ask_udp((HOST, 53))).starts_with("dns"));
 
         // Publishing right after a flush does not depend on the watcher.
-        let mut tx = Transaction::new();
-        tx.delete_table(TABLE);
+        let mut tx = Transaction::new(nft::Family::Inet);
+        tx.delete_table(nft::Family::Inet, TABLE);
         tx.commit(&mut Socket::open(Family::Netfilter).unwrap()).unwrap();
         let other = container(&bridge, vec![tcp(8081, 80)]);
         serve_tcp(&other.sandbox.netns, 80, "other");
@@ -122,17 +122,27 @@ fn elements_and_rules_removed_by_others_come_back() {
         let web = container(&bridge, vec![tcp(8080, 80)]);
         serve_tcp(&web.sandbox.netns, 80, "web");
         let other_hands = |change: &dyn Fn(&mut Transaction)| {
-            let mut tx = Transaction::new();
+            let mut tx = Transaction::new(nft::Family::Inet);
             change(&mut tx);
             tx.commit(&mut Socket::open(Family::Netfilter).unwrap()).unwrap();
         };
-        let count = || nft::rule_count(&mut Socket::open(Family::Netfilter).unwrap(), TABLE).unwrap();
+        let count = || nft::rules(&mut Socket::open(Family::Netfilter).unwrap(), TABLE).unwrap().len();
         let rules = count();
         assert!(rules > 10);
-        other_hands(&|tx| tx.delete_rules(TABLE));
-        eventually("the rules are back", || count() == rules);
-        let published =
-            || nft::elements(&mut Socket::open(Family::Netfilter).unwrap(), TABLE, "published").unwrap();
+        for chain in ["forward", "to-ferry0", "leave-to-ferry0"] {
+            other_hands(&|tx| tx.delete_rules(TABLE, chain));
+            assert!(count() < rules);
+            eventually("the rules are back", || count() == rules);
+        }
+        let published = || {
+            nft::elements(
+                &mut Socket::open(Family::Netfilter).unwrap(),
+                nft::Family::Inet,
+                TABLE,
+                "published",
+            )
+            .unwrap()
+        };
         let elements = published();
         other_hands(&|tx| tx.delete_elements(TABLE, "published", &elements));
         eventually("the element is back", || published() == elements);
@@ -190,7 +200,7 @@ fn nft_lists_the_table_as_documented() {
         );
         let Some(listed) = nft_list() else { return };
         let lines: Vec<&str> = listed.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
-        let want = r#"table ip ferry-test {
+        let want = r#"table inet ferry-test {
             map published {
             type inet_proto . inet_service : ipv4_addr . inet_service
             elements = { tcp . 8080 : 10.213.0.2 . 80 }
@@ -199,14 +209,47 @@ fn nft_lists_the_table_as_documented() {
             type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
             elements = { 127.0.0.1 . udp . 53 : 10.213.0.2 . 53 }
             }
+            map published6 {
+            type inet_proto . inet_service : ipv6_addr . inet_service
+            }
+            map published6-on {
+            type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service
+            }
+            set open {
+            type ipv4_addr . inet_proto . inet_service
+            }
+            set open6 {
+            type ipv6_addr . inet_proto . inet_service
+            }
+            set bridges {
+            type ifname
+            elements = { "ferry0" }
+            }
+            map from-bridge {
+            type ifname : verdict
+            }
+            map to-bridge {
+            type ifname : verdict
+            elements = { "ferry0" : jump to-ferry0 }
+            }
+            map leave-from {
+            type ifname : verdict
+            elements = { "ferry0" : jump leave-from-ferry0 }
+            }
+            map leave-to {
+            type ifname : verdict
+            elements = { "ferry0" : jump leave-to-ferry0 }
+            }
             chain publish {
             dnat ip to ip daddr . meta l4proto . th dport map @published-on
-            dnat ip to meta l4proto . th dport map @published
+            meta nfproto ipv4 dnat ip to meta l4proto . th dport map @published
+            dnat ip6 to ip6 daddr . meta l4proto . th dport map @published6-on
+            meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @published6
             }
             chain raw {
             type filter hook prerouting priority raw; policy accept;
-            iifname "ferry0" ip daddr 127.0.0.0/8 drop
-            iifname "ferry0" ip saddr 127.0.0.0/8 drop
+            iifname @bridges ip daddr 127.0.0.0/8 drop
+            iifname @bridges ip saddr 127.0.0.0/8 drop
             }
             chain prerouting {
             type nat hook prerouting priority dstnat; policy accept;
@@ -215,20 +258,31 @@ fn nft_lists_the_table_as_documented() {
             }
             chain output {
             type nat hook output priority -100; policy accept;
+            ip6 daddr ::1 return
             fib daddr type local jump publish
             }
             chain postrouting {
             type nat hook postrouting priority srcnat; policy accept;
-            oifname "ferry0" ip saddr 127.0.0.0/8 masquerade
-            oifname "ferry0" ip saddr 10.213.0.0/24 ct status dnat masquerade
-            oifname != "ferry0" ip saddr 10.213.0.0/24 masquerade
+            oifname vmap @leave-to
+            iifname vmap @leave-from
             }
             chain forward {
             type filter hook forward priority filter; policy accept;
             ct state established,related accept
-            oifname "ferry0" ct status dnat accept
-            iifname "ferry0" oifname "ferry0" accept
-            oifname "ferry0" drop
+            iifname vmap @from-bridge
+            oifname vmap @to-bridge
+            }
+            chain to-ferry0 {
+            ct status dnat accept
+            iifname "ferry0" accept
+            drop
+            }
+            chain leave-from-ferry0 {
+            oifname != "ferry0" ip saddr 10.213.0.0/24 masquerade
+            }
+            chain leave-to-ferry0 {
+            ip saddr 127.0.0.0/8 masquerade
+            ip saddr 10.213.0.0/24 ct status dnat masquerade
             }
             }"#;
         let want: Vec<&str> = want.lines().map(str::trim).collect();

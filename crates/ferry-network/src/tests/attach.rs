@@ -154,7 +154,14 @@ fn two_hundred_containers_leave_nothing() {
         assert!(!names.iter().any(|n| n == "ferry0"), "{names:?}");
         let mut netfilter =
             ferry_sys::netlink::Socket::open(ferry_sys::netlink::Protocol::Netfilter).unwrap();
-        assert!(!ferry_sys::netlink::nft::table_exists(&mut netfilter, TABLE).unwrap());
+        assert!(
+            !ferry_sys::netlink::nft::table_exists(
+                &mut netfilter,
+                ferry_sys::netlink::nft::Family::Inet,
+                TABLE
+            )
+            .unwrap()
+        );
     });
 }
 

@@ -233,7 +233,7 @@ pub(super) fn container(bridge: &BridgeNetwork, publish: Vec<PublishRequest>) ->
 
 /// The output of `nft list table`, when nft(8) is installed.
 pub(super) fn nft_list() -> Option<String> {
-    let out = std::process::Command::new("nft").args(["list", "table", "ip", TABLE]).output().ok()?;
+    let out = std::process::Command::new("nft").args(["list", "table", "inet", TABLE]).output().ok()?;
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     Some(String::from_utf8(out.stdout).unwrap())
 }

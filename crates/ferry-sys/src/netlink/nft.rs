@@ -1,9 +1,9 @@
-//! nf_tables transactions (`linux/netfilter/nfnetlink.h`, `linux/netfilter/nf_tables.h`), tables of family `ip`.
+//! nf_tables transactions (`linux/netfilter/nfnetlink.h`, `linux/netfilter/nf_tables.h`), tables of one family each.
 //!
 //! Everything between `NFNL_MSG_BATCH_BEGIN` and `NFNL_MSG_BATCH_END` takes effect at once or not at all.
 
 use super::message::{APPEND, Attributes, Batch, CREATE, DUMP, Message, text};
-use super::nft_expr::{Expr, data};
+use super::nft_expr::{Expr, Verdict, chain_of, data, encode_verdict};
 use super::socket::{NetlinkError, Socket};
 
 /// `NFNLGRP_NFTABLES`: notifications of every change.
@@ -27,8 +27,18 @@ const GETSETELEM: u16 = SUBSYSTEM << 8 | 13;
 const DELSETELEM: u16 = SUBSYSTEM << 8 | 14;
 
 const NFPROTO_UNSPEC: u8 = 0;
+const NFPROTO_INET: u8 = 1;
 const NFPROTO_IPV4: u8 = 2;
 const NFT_SET_MAP: u32 = 0x8;
+/// `NFT_DATA_VERDICT`.
+const DATA_VERDICT: u32 = 0xffff_ff00;
+const NFTA_SET_USERDATA: u16 = 13;
+const NFTA_RULE_USERDATA: u16 = 7;
+/// For nft(8)'s listings: `NFTNL_UDATA_SET_KEYBYTEORDER`, 4 bytes, `BYTEORDER_HOST_ENDIAN`.
+const HOST_ORDER: [u8; 6] =
+    if cfg!(target_endian = "little") { [0, 4, 1, 0, 0, 0] } else { [0, 4, 0, 0, 0, 1] };
+/// Type of our entry in a rule's user data, which nft(8) leaves alone: 0 and 1 are libnftnl's.
+const FINGERPRINT: u8 = 0x66;
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_SET_ELEM_DATA: u16 = 2;
@@ -62,11 +72,34 @@ pub struct BaseChain {
     pub priority: i32,
 }
 
+/// Family of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    Ip,
+    /// IPv4 and IPv6.
+    Inet,
+}
+
+impl Family {
+    fn header(self) -> [u8; 4] {
+        let family = match self {
+            Self::Ip => NFPROTO_IPV4,
+            Self::Inet => NFPROTO_INET,
+        };
+        [family, 0, 0, 0]
+    }
+}
+
 /// One part of a concatenated key or value, always padded to four bytes in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// 4 bytes, network byte order.
     Ipv4,
+    /// 16 bytes.
+    Ipv6,
+    /// Name of an interface, 16 bytes, padded with NULs.
+    Interface,
     /// 1 byte.
     Transport,
     /// 2 bytes, network byte order.
@@ -78,13 +111,32 @@ impl Part {
     fn type_number(self) -> u32 {
         match self {
             Self::Ipv4 => 7,
+            Self::Ipv6 => 8,
             Self::Transport => 12,
             Self::Port => 13,
+            Self::Interface => 41,
+        }
+    }
+
+    /// Size, padded.
+    fn len(self) -> u32 {
+        match self {
+            Self::Ipv6 | Self::Interface => 16,
+            Self::Ipv4 | Self::Transport | Self::Port => 4,
         }
     }
 }
 
-/// A key and a value of a map, each part padded to four bytes.
+/// nft(8)'s type of a concatenation.
+fn type_number(parts: &[Part]) -> u32 {
+    parts.iter().fold(0, |n, p| n << 6 | p.type_number())
+}
+
+fn length(parts: &[Part]) -> u32 {
+    parts.iter().map(|p| p.len()).sum()
+}
+
+/// A key and a value of a map, each part padded to four bytes. In a set the value is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Element {
     /// Key.
@@ -96,22 +148,17 @@ pub struct Element {
 /// Changes to be made at once.
 #[derive(Debug)]
 pub struct Transaction {
+    family: Family,
     batch: Batch,
     set_ids: u32,
 }
 
-impl Default for Transaction {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Transaction {
-    /// Nothing yet.
-    pub fn new() -> Self {
+    /// Nothing yet, for tables of this family.
+    pub fn new(family: Family) -> Self {
         let mut batch = Batch::new();
         batch.message(BATCH_BEGIN, 0).header(&[NFPROTO_UNSPEC, 0, 0, SUBSYSTEM as u8]);
-        Self { batch, set_ids: 0 }
+        Self { family, batch, set_ids: 0 }
     }
 
     /// Whether committing would change nothing.
@@ -120,8 +167,9 @@ impl Transaction {
     }
 
     fn message(&mut self, kind: u16, flags: u16) -> Message<'_> {
+        let header = self.family.header();
         let mut m = self.batch.message(kind, flags);
-        m.header(&[NFPROTO_IPV4, 0, 0, 0]);
+        m.header(&header);
         m
     }
 
@@ -130,9 +178,9 @@ impl Transaction {
         self.message(NEWTABLE, CREATE).text(1, table);
     }
 
-    /// Deletes a table with all it holds; refused with `ENOENT` when it is not there.
-    pub fn delete_table(&mut self, table: &str) {
-        self.message(DELTABLE, 0).text(1, table);
+    /// Deletes a table of any family with all it holds; refused with `ENOENT` when it is not there.
+    pub fn delete_table(&mut self, family: Family, table: &str) {
+        self.batch.message(DELTABLE, 0).header(&family.header()).text(1, table);
     }
 
     /// Creates a chain unless it is there.
@@ -155,31 +203,69 @@ impl Transaction {
         }
     }
 
-    /// Creates a map unless it is there.
-    pub fn add_map(&mut self, table: &str, map: &str, key: &[Part], value: &[Part]) {
-        self.set_ids += 1;
-        let id = self.set_ids;
-        let kind = |parts: &[Part]| parts.iter().fold(0, |n, p| n << 6 | p.type_number());
-        let mut m = self.message(NEWSET, CREATE);
-        m.text(1, table)
-            .text(2, map)
-            .be32(3, NFT_SET_MAP)
-            .be32(4, kind(key))
-            .be32(5, 4 * key.len() as u32)
-            .be32(6, kind(value))
-            .be32(7, 4 * value.len() as u32)
-            .be32(10, id);
+    /// Deletes a chain; refused with `EBUSY` while something leads to it.
+    pub fn delete_chain(&mut self, table: &str, chain: &str) {
+        self.message(DELCHAIN, 0).text(1, table).text(3, chain);
     }
 
-    /// Deletes every rule of the table.
-    pub fn delete_rules(&mut self, table: &str) {
-        self.message(DELRULE, 0).text(1, table);
+    fn set(&mut self, table: &str, set: &str, key: &[Part], flags: u32) -> Message<'_> {
+        self.set_ids += 1;
+        let id = self.set_ids;
+        let mut m = self.message(NEWSET, CREATE);
+        m.text(1, table)
+            .text(2, set)
+            .be32(3, flags)
+            .be32(4, type_number(key))
+            .be32(5, length(key))
+            .be32(10, id);
+        if key.contains(&Part::Interface) {
+            m.attr(NFTA_SET_USERDATA, &HOST_ORDER);
+        }
+        m
+    }
+
+    /// Creates a set unless it is there.
+    pub fn add_set(&mut self, table: &str, set: &str, key: &[Part]) {
+        self.set(table, set, key, 0);
+    }
+
+    /// Creates a map unless it is there.
+    pub fn add_map(&mut self, table: &str, map: &str, key: &[Part], value: &[Part]) {
+        self.set(table, map, key, NFT_SET_MAP).be32(6, type_number(value)).be32(7, length(value));
+    }
+
+    /// Creates a map to verdicts unless it is there.
+    pub fn add_verdict_map(&mut self, table: &str, map: &str, key: &[Part]) {
+        self.set(table, map, key, NFT_SET_MAP).be32(6, DATA_VERDICT);
+    }
+
+    /// Deletes every rule of a chain.
+    pub fn delete_rules(&mut self, table: &str, chain: &str) {
+        self.message(DELRULE, 0).text(1, table).text(2, chain);
     }
 
     /// Appends a rule to a chain.
     pub fn add_rule(&mut self, table: &str, chain: &str, rule: &[Expr]) {
+        let mark = fingerprint(rule).to_be_bytes();
         let mut m = self.message(NEWRULE, CREATE | APPEND);
         m.text(1, table).text(2, chain).nest(4, |m| rule.iter().for_each(|e| e.encode(m)));
+        m.attr(NFTA_RULE_USERDATA, &[&[FINGERPRINT, mark.len() as u8], &mark[..]].concat());
+    }
+
+    /// Has a map of verdicts lead from each key to a chain.
+    pub fn add_jumps(&mut self, table: &str, map: &str, jumps: &[(Vec<u8>, String)]) {
+        for some in jumps.chunks(ELEMENTS_PER_MESSAGE) {
+            let mut m = self.message(NEWSETELEM, CREATE);
+            m.text(1, table).text(2, map).nest(3, |m| {
+                for (key, chain) in some {
+                    m.nest(NFTA_LIST_ELEM, |m| {
+                        m.nest(NFTA_SET_ELEM_KEY, |m| data(m, key));
+                        let verdict = Verdict::Jump(chain.clone());
+                        m.nest(NFTA_SET_ELEM_DATA, |m| encode_verdict(m, &verdict));
+                    });
+                }
+            });
+        }
     }
 
     /// Adds elements; the transaction is refused with `EBUSY` or `EEXIST` when a key is there with another value.
@@ -199,7 +285,7 @@ impl Transaction {
                 for element in some {
                     m.nest(NFTA_LIST_ELEM, |m| {
                         m.nest(NFTA_SET_ELEM_KEY, |m| data(m, &element.key));
-                        if kind == NEWSETELEM {
+                        if kind == NEWSETELEM && !element.value.is_empty() {
                             m.nest(NFTA_SET_ELEM_DATA, |m| data(m, &element.value));
                         }
                     });
@@ -222,13 +308,26 @@ impl Transaction {
     }
 }
 
+/// What tells a rule's contents: the same for rules of the same expressions.
+pub fn fingerprint(rule: &[Expr]) -> u64 {
+    let mut scratch = Batch::new();
+    {
+        let mut m = scratch.message(0, 0);
+        rule.iter().for_each(|e| e.encode(&mut m));
+    }
+    // FNV-1a
+    scratch.buf.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
 /// Whether a table exists.
 ///
 /// # Errors
 /// See [`Socket::query`].
-pub fn table_exists(socket: &mut Socket, table: &str) -> Result<bool, NetlinkError> {
+pub fn table_exists(socket: &mut Socket, family: Family, table: &str) -> Result<bool, NetlinkError> {
     let mut batch = Batch::new();
-    batch.message(GETTABLE, 0).header(&[NFPROTO_IPV4, 0, 0, 0]).text(1, table);
+    batch.message(GETTABLE, 0).header(&family.header()).text(1, table);
     match socket.query(batch, |_, _| {}) {
         Ok(()) => Ok(true),
         Err(e) if e.errno() == Some(libc::ENOENT) => Ok(false),
@@ -236,57 +335,96 @@ pub fn table_exists(socket: &mut Socket, table: &str) -> Result<bool, NetlinkErr
     }
 }
 
-/// All elements of a map; none when the map or its table does not exist.
+/// All elements of a map or set; none when it or its table does not exist.
 ///
 /// # Errors
 /// See [`Socket::query`].
-pub fn elements(socket: &mut Socket, table: &str, map: &str) -> Result<Vec<Element>, NetlinkError> {
-    for _ in 0..8 {
+pub fn elements(
+    socket: &mut Socket,
+    family: Family,
+    table: &str,
+    map: &str,
+) -> Result<Vec<Element>, NetlinkError> {
+    set_elements(socket, family, table, map, |e| {
+        let value = e.nested(NFTA_SET_ELEM_DATA).find(1).unwrap_or_default();
+        Some(Element { key: e.nested(NFTA_SET_ELEM_KEY).find(1)?.to_vec(), value: value.to_vec() })
+    })
+}
+
+/// Which chain a map of verdicts leads to, by key.
+///
+/// # Errors
+/// See [`Socket::query`].
+pub fn jumps(socket: &mut Socket, table: &str, map: &str) -> Result<Vec<(Vec<u8>, String)>, NetlinkError> {
+    set_elements(socket, Family::Inet, table, map, |e| {
+        let chain = chain_of(&e.nested(NFTA_SET_ELEM_DATA))?;
+        Some((e.nested(NFTA_SET_ELEM_KEY).find(1)?.to_vec(), chain))
+    })
+}
+
+fn set_elements<T>(
+    socket: &mut Socket,
+    family: Family,
+    table: &str,
+    set: &str,
+    parse: impl Fn(&Attributes<'_>) -> Option<T>,
+) -> Result<Vec<T>, NetlinkError> {
+    dump(|| {
         let mut batch = Batch::new();
-        batch.message(GETSETELEM, DUMP).header(&[NFPROTO_IPV4, 0, 0, 0]).text(1, table).text(2, map);
+        batch.message(GETSETELEM, DUMP).header(&family.header()).text(1, table).text(2, set);
         let mut found = Vec::new();
-        match socket.query(batch, |kind, payload| {
+        socket.query(batch, |kind, payload| {
             if kind == NEWSETELEM {
-                found.extend(Attributes::after(payload, GENMSG).nested(3).filter_map(|(_, e)| element(e)));
+                let elements = Attributes::after(payload, GENMSG).nested(3);
+                found.extend(elements.filter_map(|(_, e)| parse(&Attributes::new(e))));
             }
-        }) {
-            Ok(()) => return Ok(found),
+        })?;
+        Ok(found)
+    })
+}
+
+/// The rules of a table, in their order: chain and fingerprint, which those of others do not have.
+///
+/// # Errors
+/// See [`Socket::query`].
+pub fn rules(socket: &mut Socket, table: &str) -> Result<Vec<(String, Option<u64>)>, NetlinkError> {
+    dump(|| {
+        let mut batch = Batch::new();
+        batch.message(GETRULE, DUMP).header(&Family::Inet.header()).text(1, table);
+        let mut found = Vec::new();
+        socket.query(batch, |kind, payload| {
+            let attributes = Attributes::after(payload, GENMSG);
+            let of_table = attributes.find(1).map(text).as_deref() == Some(table);
+            if kind == NEWRULE && of_table {
+                let chain = attributes.find(2).map(text).unwrap_or_default();
+                found.push((chain, attributes.find(NFTA_RULE_USERDATA).and_then(mark)));
+            }
+        })?;
+        Ok(found)
+    })
+}
+
+fn mark(data: &[u8]) -> Option<u64> {
+    let (&[FINGERPRINT, 8], mark) = data.split_first_chunk::<2>()? else { return None };
+    Some(u64::from_be_bytes(mark.try_into().ok()?))
+}
+
+/// Repeats a dump that the ruleset's changes interrupt; what is not there has nothing.
+fn dump<T>(mut once: impl FnMut() -> Result<Vec<T>, NetlinkError>) -> Result<Vec<T>, NetlinkError> {
+    for _ in 0..8 {
+        match once() {
             Err(e) if e.errno() == Some(libc::ENOENT) => return Ok(Vec::new()),
             Err(e) if e.errno() == Some(libc::EINTR) => {}
-            Err(e) => return Err(e),
+            other => return other,
         }
     }
     Err(std::io::Error::from_raw_os_error(libc::EINTR).into())
 }
 
-fn element(bytes: &[u8]) -> Option<Element> {
-    let attrs = Attributes::new(bytes);
-    Some(Element {
-        key: attrs.nested(NFTA_SET_ELEM_KEY).find(1)?.to_vec(),
-        value: attrs.nested(NFTA_SET_ELEM_DATA).find(1)?.to_vec(),
-    })
-}
-
-/// Number of rules in a table; 0 when it does not exist.
-///
-/// # Errors
-/// See [`Socket::query`].
-pub fn rule_count(socket: &mut Socket, table: &str) -> Result<usize, NetlinkError> {
-    let mut batch = Batch::new();
-    batch.message(GETRULE, DUMP).header(&[NFPROTO_IPV4, 0, 0, 0]).text(1, table);
-    let mut count = 0;
-    let ours =
-        |payload: &[u8]| Attributes::after(payload, GENMSG).find(1).map(text).as_deref() == Some(table);
-    match socket.query(batch, |kind, payload| count += usize::from(kind == NEWRULE && ours(payload))) {
-        Ok(()) => Ok(count),
-        Err(e) if e.errno() == Some(libc::ENOENT) => Ok(0),
-        Err(e) => Err(e),
-    }
-}
-
-/// Whether a notification tells of the removal of `table` or of something in it.
-pub fn is_removal(kind: u16, payload: &[u8], table: &str) -> bool {
-    matches!(kind, DELTABLE | DELCHAIN | DELRULE | DELSET | DELSETELEM)
-        && payload.first() == Some(&NFPROTO_IPV4)
+/// Whether a notification tells of a change of `table`, or of something in it, that takes away from what its rules do:
+/// also a new rule may.
+pub fn is_harmful(kind: u16, payload: &[u8], table: &str) -> bool {
+    matches!(kind, DELTABLE | DELCHAIN | DELRULE | DELSET | DELSETELEM | NEWRULE | NEWCHAIN)
+        && payload.first() == Some(&NFPROTO_INET)
         && Attributes::after(payload, GENMSG).find(1).map(text).as_deref() == Some(table)
 }

@@ -1,9 +1,9 @@
 //! nf_tables expressions: the instructions rules are made of (`linux/netfilter/nf_tables.h`).
 //!
-//! Registers: [`REG_1`] is 16 bytes wide; [`REG_1_1`] and [`REG_1_2`] are its second and third quarter, so that a
-//! concatenation is loaded piecewise and looked up as one key, exactly as nft(8) compiles it.
+//! Registers: [`REG_1`] is 16 bytes wide; [`REG_1_1`] and [`REG_1_2`] are its second and third quarter, and [`REG_2`] the 16 bytes
+//! behind it, so that a concatenation is loaded piecewise and looked up as one key, exactly as nft(8) compiles it.
 
-use super::message::Message;
+use super::message::{Attributes, Message, text};
 
 /// `NFT_REG_1`.
 pub const REG_1: u32 = 1;
@@ -11,6 +11,10 @@ pub const REG_1: u32 = 1;
 pub const REG_1_1: u32 = 9;
 /// `NFT_REG32_02`: bytes 8 to 11 of register 1.
 pub const REG_1_2: u32 = 10;
+/// `NFT_REG_2`, whose first quarter is what follows register 1 in a concatenation.
+pub const REG_2: u32 = 2;
+/// `NFT_REG32_05`: bytes 4 to 7 of register 2.
+pub const REG_2_1: u32 = 13;
 
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_EXPR_NAME: u16 = 1;
@@ -19,10 +23,29 @@ const NFTA_DATA_VALUE: u16 = 1;
 const NFTA_DATA_VERDICT: u16 = 2;
 const NFTA_VERDICT_CODE: u16 = 1;
 const NFTA_VERDICT_CHAIN: u16 = 2;
-const NF_INET_IPV4: u32 = 2;
+const NFT_REG_VERDICT: u32 = 0;
+
+/// The family of an address (`NFPROTO_*`, `linux/netfilter.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AddressFamily {
+    /// `NFPROTO_IPV4`.
+    Ipv4,
+    /// `NFPROTO_IPV6`.
+    Ipv6,
+}
+
+impl AddressFamily {
+    /// The kernel's number.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Ipv4 => 2,
+            Self::Ipv6 => 10,
+        }
+    }
+}
 
 /// What happens to a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// `NF_DROP`.
     Drop,
@@ -31,7 +54,7 @@ pub enum Verdict {
     /// `NFT_RETURN`.
     Return,
     /// `NFT_JUMP` to a chain of the same table.
-    Jump(&'static str),
+    Jump(String),
 }
 
 /// Keys of `meta` (`enum nft_meta_keys`).
@@ -41,6 +64,8 @@ pub enum MetaKey {
     InputName,
     /// `NFT_META_OIFNAME`, 16 bytes.
     OutputName,
+    /// `NFT_META_NFPROTO`, 1 byte, see [`AddressFamily::number`].
+    Family,
     /// `NFT_META_L4PROTO`, 1 byte.
     Transport,
 }
@@ -128,8 +153,24 @@ pub enum Expr {
         /// Register for the value.
         to: u32,
     },
-    /// Rewrites the destination, IPv4.
+    /// Goes on with the next instruction when a key is in a set, with the next rule otherwise.
+    Member {
+        /// Name of the set.
+        set: &'static str,
+        /// Register of the key.
+        from: u32,
+    },
+    /// Takes the verdict a map has for a key; on with the next rule when it is not there.
+    Dispatch {
+        /// Name of the map.
+        map: &'static str,
+        /// Register of the key.
+        from: u32,
+    },
+    /// Rewrites the destination of a packet of this family.
     Dnat {
+        /// Of the address.
+        family: AddressFamily,
         /// Register of the address.
         address: u32,
         /// Register of the port.
@@ -150,7 +191,7 @@ impl Expr {
             Self::FibDestinationType { .. } => "fib",
             Self::Mask { .. } => "bitwise",
             Self::Compare { .. } => "cmp",
-            Self::Lookup { .. } => "lookup",
+            Self::Lookup { .. } | Self::Member { .. } | Self::Dispatch { .. } => "lookup",
             Self::Dnat { .. } => "nat",
             Self::Masquerade => "masq",
             Self::Verdict(_) | Self::Load { .. } => "immediate",
@@ -171,6 +212,7 @@ impl Expr {
                 let key = match key {
                     MetaKey::InputName => 6,
                     MetaKey::OutputName => 7,
+                    MetaKey::Family => 15,
                     MetaKey::Transport => 16,
                 };
                 m.be32(1, *to).be32(2, key);
@@ -206,16 +248,19 @@ impl Expr {
             Self::Lookup { map, from, to } => {
                 m.text(1, map).be32(2, *from).be32(3, *to);
             }
-            Self::Dnat { address, port } => {
+            Self::Member { set, from } => {
+                m.text(1, set).be32(2, *from);
+            }
+            Self::Dispatch { map, from } => {
+                m.text(1, map).be32(2, *from).be32(3, NFT_REG_VERDICT);
+            }
+            Self::Dnat { family, address, port } => {
                 // NFT_NAT_DNAT
-                m.be32(1, 1).be32(2, NF_INET_IPV4).be32(3, *address).be32(5, *port);
+                m.be32(1, 1).be32(2, family.number().into()).be32(3, *address).be32(5, *port);
             }
             Self::Masquerade => {}
             Self::Verdict(verdict) => {
-                // NFT_REG_VERDICT
-                m.be32(1, 0).nest(2, |m| {
-                    m.nest(NFTA_DATA_VERDICT, |m| encode_verdict(m, *verdict));
-                });
+                m.be32(1, NFT_REG_VERDICT).nest(2, |m| encode_verdict(m, verdict));
             }
         }
     }
@@ -226,15 +271,23 @@ pub(super) fn data(m: &mut Message<'_>, value: &[u8]) {
     m.attr(NFTA_DATA_VALUE, value);
 }
 
-fn encode_verdict(m: &mut Message<'_>, verdict: Verdict) {
+/// Appends a verdict as data.
+pub(super) fn encode_verdict(m: &mut Message<'_>, verdict: &Verdict) {
     let code: i32 = match verdict {
         Verdict::Drop => 0,
         Verdict::Accept => 1,
         Verdict::Jump(_) => -3,
         Verdict::Return => -5,
     };
-    m.be32(NFTA_VERDICT_CODE, code as u32);
-    if let Verdict::Jump(chain) = verdict {
-        m.text(NFTA_VERDICT_CHAIN, chain);
-    }
+    m.nest(NFTA_DATA_VERDICT, |m| {
+        m.be32(NFTA_VERDICT_CODE, code as u32);
+        if let Verdict::Jump(chain) = verdict {
+            m.text(NFTA_VERDICT_CHAIN, chain);
+        }
+    });
+}
+
+/// The chain a verdict leads to, from data as the kernel tells it.
+pub(super) fn chain_of(data: &Attributes<'_>) -> Option<String> {
+    data.nested(NFTA_DATA_VERDICT).find(NFTA_VERDICT_CHAIN).map(text)
 }

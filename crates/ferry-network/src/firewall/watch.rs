@@ -10,7 +10,7 @@ use ferry_sys::netlink::{Protocol, Socket, nft};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
-use crate::table::Table;
+use super::table::Table;
 
 /// A reload flushes first and loads its own rules then; we come after it.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -103,12 +103,12 @@ impl Watch {
         }
     }
 
-    /// Whether somebody else removed something of ours, or may have.
+    /// Whether somebody else changed something of ours, or may have.
     fn read(&mut self) -> bool {
         let mut damaged = false;
         let (ours, name) = (self.ours, &self.name);
         let received = self.socket.receive(|kind, port, payload| {
-            damaged |= port != ours && nft::is_removal(kind, payload, name);
+            damaged |= port != ours && nft::is_harmful(kind, payload, name);
         });
         match received {
             Ok(()) => damaged,
