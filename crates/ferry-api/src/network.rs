@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::json::{Empty, List, Map, Time, embed, is_empty_list, is_empty_map, is_zero};
+use crate::json::{Empty, List, Map, Time, is_empty_list, is_empty_map, is_zero};
 
 /// Published ports by `port/protocol`; null where a port is exposed only.
 pub type PortMap = Map<List<PortBinding>>;
@@ -206,7 +206,73 @@ pub struct NetworkInspect {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<NetworkStatus>,
 }
-embed!(NetworkInspect, network);
+/// The members in Docker's order: some of [`Network`]'s stand behind the containers.
+impl Serialize for NetworkInspect {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Ordered<'a> {
+            name: &'a str,
+            id: &'a str,
+            created: &'a Time,
+            scope: &'a str,
+            driver: &'a str,
+            #[serde(rename = "EnableIPv4")]
+            enable_ipv4: bool,
+            #[serde(rename = "EnableIPv6")]
+            enable_ipv6: bool,
+            #[serde(rename = "IPAM")]
+            ipam: &'a Ipam,
+            internal: bool,
+            attachable: bool,
+            ingress: bool,
+            config_from: &'a ConfigReference,
+            config_only: bool,
+            containers: &'a Map<EndpointResource>,
+            options: &'a Map<String>,
+            labels: &'a Map<String>,
+            #[serde(skip_serializing_if = "is_empty_list")]
+            peers: &'a List<PeerInfo>,
+            #[serde(skip_serializing_if = "is_empty_map")]
+            services: &'a Map<ServiceInfo>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            status: &'a Option<NetworkStatus>,
+        }
+        let Network { name, id, created, scope, driver, ipam, options, labels, peers, .. } = &self.network;
+        let ordered = Ordered {
+            name,
+            id,
+            created,
+            scope,
+            driver,
+            enable_ipv4: self.network.enable_ipv4,
+            enable_ipv6: self.network.enable_ipv6,
+            ipam,
+            internal: self.network.internal,
+            attachable: self.network.attachable,
+            ingress: self.network.ingress,
+            config_from: &self.network.config_from,
+            config_only: self.network.config_only,
+            containers: &self.containers,
+            options,
+            labels,
+            peers,
+            services: &self.services,
+            status: &self.status,
+        };
+        ordered.serialize(s)
+    }
+}
+
+impl<'de> Deserialize<'de> for NetworkInspect {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        use serde::de::Error as _;
+        let node = crate::json::Node::deserialize(d)?;
+        let mut inspect = NetworkInspect::deserialize(&node).map_err(D::Error::custom)?;
+        inspect.network = Deserialize::deserialize(&node).map_err(D::Error::custom)?;
+        Ok(inspect)
+    }
+}
 
 /// Name of a configuration-only network.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -108,6 +108,22 @@ impl Kind {
         }
     }
 
+    /// What its objects are called in messages.
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Container => "container",
+            Self::Image => "image",
+            Self::Network => "network",
+            Self::Volume => "volume",
+            Self::Node => "node",
+            Self::Service => "service",
+            Self::Secret => "secret",
+            Self::Config => "config",
+            Self::Task => "task",
+            Self::Plugin => "plugin",
+        }
+    }
+
     /// The type its objects have for templates.
     fn schema(self) -> &'static str {
         match self {
@@ -195,7 +211,12 @@ macro_rules! inspect_one_kind {
 
             async fn run($self, app: &App) -> CmdResult {
                 let request = $request;
-                show(app, $self.format.as_deref(), &$self.args, async |name| fetch(app, $kind, request(name)).await).await
+                show(app, $self.format.as_deref(), &$self.args, async |name| match name.trim() {
+                    // An image's name may be looked for, whatever it is.
+                    "" if $kind != Kind::Image => Err(Failure::new(format!("invalid {} name or ID: value is empty", $kind.noun()))),
+                    _ => fetch(app, $kind, request(name)).await,
+                })
+                .await
             }
         }
     };

@@ -216,10 +216,10 @@ impl Verb for Create {
             "Attachable": self.attachable,
             "IPAM": {
                 "Driver": self.ipam_driver.as_deref().unwrap_or("default"),
-                "Options": mount::pairs(&self.ipam_opt, "invalid option {}: must be key=value")?,
+                "Options": options(&self.ipam_opt),
                 "Config": self.pools()?,
             },
-            "Options": mount::pairs(&self.opt, "invalid option {}: must be key=value")?,
+            "Options": options(&self.opt),
             "Labels": env::labels(&[], &self.label)?,
         });
         let answer = app.json(Request::post("/networks/create").json(&body)?).await?;
@@ -231,10 +231,19 @@ impl Verb for Create {
     }
 }
 
+/// Options of a driver; one without a value has an empty one.
+fn options(given: &[String]) -> Map<String, Value> {
+    let pair = |option: &String| {
+        let (key, value) = option.split_once('=').unwrap_or((option, ""));
+        (key.to_owned(), value.into())
+    };
+    given.iter().map(pair).collect()
+}
+
 impl Create {
     /// One pool per subnet; ranges, gateways and reserved addresses go to the subnet they lie in.
     fn pools(&self) -> Result<Vec<Value>, Failure> {
-        if self.subnet.is_empty() && !(self.ip_range.is_empty() && self.gateway.is_empty()) {
+        if self.subnet.len() < self.ip_range.len().max(self.gateway.len()) {
             return Err(Failure::new("every ip-range or gateway must have a corresponding subnet"));
         }
         // A subnet is looked at only where it is compared with something; else the engine says what is wrong with it.
@@ -248,11 +257,11 @@ impl Create {
             pools.push((text, Map::from_iter([("Subnet".to_owned(), text.as_str().into())])));
         }
         let mut put = |key: &str, address: &str, text: &str, what: &str| {
-            let ip = address.split('/').next().unwrap_or(address).parse();
-            let ip: std::net::IpAddr = ip.map_err(|_| Failure::new(format!("invalid {what} {text}")))?;
+            let ip: Option<std::net::IpAddr> = address.split('/').next().unwrap_or(address).parse().ok();
             let mut found = None;
             for (at, (subnet, _)) in pools.iter().enumerate() {
-                if found.is_none() && subnet.parse::<Subnet>()?.contains(ip) {
+                let subnet: Subnet = subnet.parse()?;
+                if found.is_none() && ip.is_some_and(|ip| subnet.contains(ip)) {
                     found = Some(at);
                 }
             }
@@ -278,6 +287,7 @@ impl Create {
             Ok(())
         };
         for range in &self.ip_range {
+            range.parse::<Subnet>()?;
             put("IPRange", range, range, "range")?;
         }
         for gateway in &self.gateway {
@@ -368,7 +378,7 @@ impl Verb for Connect {
                 "IPv6Address": self.ip6.as_deref().unwrap_or(""),
                 "LinkLocalIPs": self.link_local_ip,
             },
-            "Links": self.link,
+            "Links": (!self.link.is_empty()).then_some(&self.link),
             "Aliases": self.alias,
             "DriverOpts": mount::pairs(&self.driver_opt, "invalid key/value pair format in driver options")?,
             "GwPriority": self.gw_priority.unwrap_or(0),

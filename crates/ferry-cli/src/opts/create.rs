@@ -341,6 +341,9 @@ fn endpoints(flags: &ContainerFlags) -> Result<Map<String, Value>, String> {
         if i == 0 {
             from_flags(flags, attachment)?;
         }
+        if let Some(mac) = &attachment.mac {
+            network::mac(mac)?;
+        }
         let endpoint = endpoint(attachment, if i == 0 { &flags.link } else { &[] });
         if all.insert(attachment.name.clone(), endpoint).is_some() {
             return Err(format!(
@@ -382,7 +385,7 @@ fn from_flags(flags: &ContainerFlags, to: &mut Attachment) -> Result<(), String>
         to.ip6 = Some(ip.to_owned());
     }
     if let Some(mac) = flags.mac_address.as_deref().filter(|m| !m.is_empty()) {
-        to.mac = Some(network::mac(mac)?);
+        to.mac = Some(mac.to_owned());
     }
     Ok(())
 }

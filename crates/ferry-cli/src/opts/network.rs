@@ -23,7 +23,8 @@ pub fn parse(text: &str) -> Result<Attachment, String> {
     }
     let mut all = Attachment::default();
     for field in crate::opts::mount::csv(text)? {
-        let (key, value) = field.split_once('=').map_or((field.as_str(), ""), |(k, v)| (k, v.trim()));
+        let (key, value) = field.split_once('=').ok_or_else(|| format!("invalid field {field}"))?;
+        let value = value.trim();
         match key.trim().to_ascii_lowercase().as_str() {
             "name" => all.name = value.to_owned(),
             "alias" => all.aliases.push(value.to_ascii_lowercase()),
@@ -35,12 +36,11 @@ pub fn parse(text: &str) -> Result<Attachment, String> {
             }
             "ip" => all.ip = Some(super::values::ip(value)?),
             "ip6" => all.ip6 = Some(super::values::ip(value)?),
-            "mac-address" => all.mac = Some(mac(value)?),
+            "mac-address" => all.mac = Some(value.to_owned()),
             "link-local-ip" => all.link_local.push(super::values::ip(value)?),
             "gw-priority" => {
-                all.gw_priority = value
-                    .parse()
-                    .map_err(|_| format!("invalid gw-priority: {}", crate::text::quote(value)))?;
+                all.gw_priority =
+                    value.parse().map_err(|_| format!("invalid gw-priority ({value}): invalid syntax"))?;
             }
             other => return Err(format!("invalid field key {other}")),
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ferry_api::EndpointSettings;
 
-use super::network_mode::{FixedAddresses, NetworkMode, check_endpoint};
+use super::network_mode::{FixedAddresses, NetworkMode, PRIVATE, check_endpoint};
 use super::owner::Owner;
 use super::record::ContainerRecord;
 use crate::error::{EngineError, Result};
@@ -17,7 +17,7 @@ impl Owner {
     pub(super) async fn connect(&mut self, network: String, settings: EndpointSettings) -> Result<()> {
         let snapshot = self.current();
         let record = (*snapshot.record).clone();
-        check(&record, &network)?;
+        check(&record, &network, snapshot.state.live().is_some())?;
         let fixed = match network.as_str() {
             BRIDGE => FixedAddresses::Never,
             name => fixed_addresses(&self.inner, name).map_or(FixedAddresses::Unknown, |(_, fixed)| fixed),
@@ -25,7 +25,11 @@ impl Owner {
         check_endpoint(&settings, &fixed)
             .map_err(|e| EngineError::InvalidParameter(format!("invalid endpoint settings:\n{e}")))?;
         let mut changed = record.clone();
-        changed.networks.insert(network.clone(), settings.clone());
+        let mut kept = settings.clone();
+        if !matches!(network.as_str(), BRIDGE | "host" | "none") {
+            kept.dns_names = endpoints::dns_names(&record, &settings).into();
+        }
+        changed.networks.insert(network.clone(), kept);
         if let Some(live) = snapshot.state.live() {
             let (inner, name, pid) = (Arc::clone(&self.inner), network.clone(), live.pid);
             let endpoint = crate::blocking(move || {
@@ -55,8 +59,10 @@ impl Owner {
             ));
         }
         if !record.networks.contains_key(&network) {
+            // Docker has an article for those that do not run.
+            let the = if snapshot.state.live().is_some() { "" } else { "the " };
             return Err(EngineError::Forbidden(format!(
-                "container {} is not connected to network {network}",
+                "container {} is not connected to {the}network {network}",
                 record.id
             )));
         }
@@ -81,30 +87,23 @@ impl Owner {
     }
 }
 
-/// Whether a container may be put on a further network.
-fn check(record: &ContainerRecord, network: &str) -> Result<()> {
-    match NetworkMode::parse(&record.host_config.network_mode) {
-        NetworkMode::Host | NetworkMode::Container(_) => {
-            return Err(EngineError::Forbidden(
-                "container sharing network namespace with another container or host cannot be connected to any other network"
-                    .to_owned(),
-            ));
-        }
-        NetworkMode::None => {
-            return Err(EngineError::Forbidden(
-                "container cannot be connected to multiple networks with one of the networks in private (none) mode"
-                    .to_owned(),
-            ));
-        }
-        NetworkMode::Bridge | NetworkMode::Other(_) => {}
-    }
-    if network == "none" {
+/// Whether a container may be put on a further network. One that does not run may have its settings on a network
+/// replaced.
+fn check(record: &ContainerRecord, network: &str, runs: bool) -> Result<()> {
+    if matches!(
+        NetworkMode::parse(&record.host_config.network_mode),
+        NetworkMode::Host | NetworkMode::Container(_)
+    ) {
         return Err(EngineError::Forbidden(
-            "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+            "container sharing network namespace with another container or host cannot be connected to any other network"
                 .to_owned(),
         ));
     }
-    if record.networks.contains_key(network) {
+    // It may have left `none` since it was made.
+    if network == "none" || record.networks.contains_key("none") {
+        return Err(EngineError::Forbidden(PRIVATE.to_owned()));
+    }
+    if runs && record.networks.contains_key(network) {
         return Err(EngineError::Forbidden(format!(
             "endpoint with name {} already exists in network {network}",
             record.name

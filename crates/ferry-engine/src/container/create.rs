@@ -108,7 +108,7 @@ fn create_record(
 
     let id = ContainerId::random();
     if config.hostname.is_empty() {
-        let shares_host = mode == NetworkMode::Host || host_config.uts_mode == "host";
+        let shares_host = mode == NetworkMode::Host;
         config.hostname = if shares_host { inner.host.hostname.clone() } else { id.short().to_owned() };
     }
     let mut steps = Steps::default();

@@ -72,7 +72,9 @@ pub(crate) fn of_request(inner: &Inner, h: &HostConfig, warnings: &mut Vec<Strin
         NetworkMode::Container(_) => {
             return Err(invalid(format!("conflicting options: container type network {UNDEFINED}")));
         }
-        NetworkMode::Bridge | NetworkMode::None | NetworkMode::Other(_) => {}
+        // There a link is a name of the network's: nothing has to be there yet.
+        NetworkMode::Other(_) => return Ok(links),
+        NetworkMode::Bridge | NetworkMode::None => {}
     }
     if !inner.config.icc {
         let text = "--link does not open ports between containers where communication between containers is turned off";

@@ -66,7 +66,10 @@ pub(crate) fn validate(
                 return Err("conflicting options: dns and the network mode".to_owned());
             }
             if !h.extra_hosts.is_empty() {
-                return conflict("custom host-to-IP mapping");
+                return Err("conflicting options: custom host-to-IP mapping and the network mode".to_owned());
+            }
+            if !config.mac_address.is_empty() {
+                return Err("conflicting options: mac-address and the network mode".to_owned());
             }
             if !config.exposed_ports.is_empty() {
                 return conflict("port exposing");
@@ -102,8 +105,12 @@ pub(crate) fn networks(
         networks.insert(canonical(name), settings.clone().unwrap_or_default());
     }
     match mode {
+        // What clients send beside it by default says nothing.
         NetworkMode::Container(_) if networks.is_empty() => return Ok(networks),
         NetworkMode::Container(_) => {
+            if networks.values().any(|n| !n.mac_address.is_empty()) {
+                return Err("conflicting options: mac-address and the network mode".to_owned());
+            }
             return Err(
                 "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
                     .to_owned(),
@@ -111,14 +118,15 @@ pub(crate) fn networks(
         }
         _ => {}
     }
-    networks.entry(canonical(&h.network_mode)).or_default();
-    let private = networks.keys().any(|name| matches!(name.as_str(), "host" | "none"));
-    if private && networks.len() > 1 {
-        return Err("container cannot be connected to multiple networks with one of the networks in private (none) mode".to_owned());
+    let own: &mut EndpointSettings = networks.entry(canonical(&h.network_mode)).or_default();
+    // On users' networks links are names that only this container uses.
+    if matches!(mode, NetworkMode::Other(_)) && own.links.is_empty() {
+        own.links = h.links.clone();
     }
     for (name, settings) in &networks {
         let fixed = match name.as_str() {
             BRIDGE => FixedAddresses::Never,
+            "host" | "none" => FixedAddresses::None,
             other => find(other).map_or(FixedAddresses::Unknown, |(_, fixed)| fixed),
         };
         check_endpoint(settings, &fixed)
@@ -127,11 +135,26 @@ pub(crate) fn networks(
     Ok(networks)
 }
 
+/// Whether a container can be on these networks at once; asked when it starts, as Docker does.
+pub(crate) fn compatible(networks: &BTreeMap<String, EndpointSettings>) -> Result<(), String> {
+    let private = networks.keys().any(|name| matches!(name.as_str(), "host" | "none"));
+    if private && networks.len() > 1 {
+        return Err(PRIVATE.to_owned());
+    }
+    Ok(())
+}
+
+/// What is said to whoever wants more networks than `host` or `none`.
+pub(crate) const PRIVATE: &str =
+    "container cannot be connected to multiple networks with one of the networks in private (none) mode";
+
 /// Which addresses a user may give a container on a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FixedAddresses {
-    /// On the default bridge.
+    /// On the default bridge, whatever its subnet.
     Never,
+    /// On `host` and `none`, which have no addresses of their own.
+    None,
     /// The engine chose the subnet.
     NotHere,
     /// The user's subnet.
@@ -151,21 +174,27 @@ pub(crate) fn check_endpoint(endpoint: &EndpointSettings, fixed: &FixedAddresses
     }
     if !ipam.ipv4_address.is_empty() {
         let text = &ipam.ipv4_address;
-        let address: Ipv4Addr = text.parse().map_err(|_| format!("invalid IPv4 address: {text}"))?;
+        const USERS: &str = "user specified IP address is supported on user defined networks only";
+        const CONFIGURED: &str = "user specified IP address is supported only when connecting to networks with user configured subnets";
+        let outside = || format!("no configured subnet or ip-range contain the IP address {text}");
+        let mut wrong = Vec::new();
+        let address: Option<Ipv4Addr> = text.parse().ok();
+        if address.is_none() {
+            wrong.push(format!("invalid IPv4 address: {text}"));
+        }
         match fixed {
-            FixedAddresses::Never => {
-                return Err("user specified IP address is supported on user defined networks only".to_owned());
-            }
-            FixedAddresses::NotHere => {
-                return Err(
-                    "user specified IP address is supported only when connecting to networks with user configured subnets"
-                        .to_owned(),
-                );
-            }
-            FixedAddresses::In(subnet) if !subnet.contains(&address) => {
-                return Err(format!("no configured subnet or ip-range contain the IP address {address}"));
+            FixedAddresses::Never => wrong.push(USERS.to_owned()),
+            FixedAddresses::None => wrong.extend([USERS.to_owned(), CONFIGURED.to_owned()]),
+            FixedAddresses::NotHere => wrong.push(CONFIGURED.to_owned()),
+            FixedAddresses::In(subnet) if address.is_none_or(|a| !subnet.contains(&a)) => {
+                wrong.push(outside())
             }
             FixedAddresses::In(_) | FixedAddresses::Unknown => {}
+        }
+        if let [one] = wrong.as_slice() {
+            return Err(one.clone());
+        } else if !wrong.is_empty() {
+            return Err(wrong.iter().map(|w| format!("* {w}")).collect::<Vec<_>>().join("\n"));
         }
     }
     if let Some((option, _)) = endpoint.driver_opts.iter().next() {
@@ -177,7 +206,9 @@ pub(crate) fn check_endpoint(endpoint: &EndpointSettings, fixed: &FixedAddresses
         }
         // Nobody could use them: the default bridge has no names.
         if !endpoint.aliases.is_empty() {
-            return Err("network-scoped aliases are only supported for user-defined networks".to_owned());
+            return Err(
+                "network-scoped alias is supported only for containers in user defined networks".to_owned()
+            );
         }
     }
     if !endpoint.mac_address.is_empty() {

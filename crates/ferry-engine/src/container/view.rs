@@ -62,10 +62,21 @@ pub(crate) fn inspect(inner: &Inner, snapshot: &Snapshot) -> ContainerInspect {
         host_config: host_config(inner, record),
         graph_driver: Some(GraphDriver { id: String::new(), data: data.into(), name: "overlay2".to_owned() }),
         mounts: record.mounts.clone(),
-        config: record.config.clone(),
+        config: config(record),
         network_settings: network_settings(inner, snapshot),
         ..ContainerInspect::default()
     }
+}
+
+/// The container's config, with the address asked for on its own network, which is an old member's place for it.
+fn config(record: &ContainerRecord) -> ferry_api::container::ContainerConfig {
+    let mut config = record.config.clone();
+    if config.mac_address.is_empty()
+        && let Some(own) = record.networks.get(&record.host_config.network_mode)
+    {
+        config.mac_address.clone_from(&own.mac_address);
+    }
+    config
 }
 
 fn host_config(inner: &Inner, record: &ContainerRecord) -> HostConfig {
@@ -122,7 +133,11 @@ fn networks(inner: &Inner, snapshot: &Snapshot) -> BTreeMap<String, EndpointSett
     let never_ran = matches!(snapshot.state, State::Created { .. });
     let show = |(name, asked): (&String, &EndpointSettings)| {
         let endpoint = record.endpoints.get(name).filter(|_| runs);
-        (name.clone(), endpoint_settings(inner, record, name, asked, endpoint, never_ran))
+        let mut settings = endpoint_settings(inner, record, name, asked, endpoint, never_ran);
+        if runs && matches!(name.as_str(), "host" | "none") {
+            settings.endpoint_id = crate::network::shared_endpoint_id(&record.id, name);
+        }
+        (name.clone(), settings)
     };
     record.networks.iter().map(show).collect()
 }
@@ -152,9 +167,12 @@ fn endpoint_settings(
         settings.ip_address = endpoint.ipv4.to_string();
         settings.ip_prefix_len = endpoint.prefix;
         settings.mac_address = endpoint.mac_string();
-        if name != crate::network::endpoints::BRIDGE {
-            settings.dns_names = crate::network::endpoints::dns_names(record, asked).into();
-        }
+    }
+    // What is on a network, or was or will be at the next start, has names there.
+    if !matches!(name, crate::network::endpoints::BRIDGE | "host" | "none")
+        && (endpoint.is_some() || !never_ran || !asked.dns_names.is_empty())
+    {
+        settings.dns_names = crate::network::endpoints::dns_names(record, asked).into();
     }
     settings
 }

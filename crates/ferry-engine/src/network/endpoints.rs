@@ -55,6 +55,7 @@ pub(crate) fn join_all(
     steps: &mut Steps,
     record: &ContainerRecord,
 ) -> Result<Option<Joined>> {
+    network_mode::compatible(&record.networks).map_err(EngineError::Forbidden)?;
     let wanted = order(record);
     let targets: Vec<Target> =
         wanted.iter().map(|(name, settings)| target(inner, name, settings)).collect::<Result<_>>()?;
@@ -230,9 +231,12 @@ fn order(record: &ContainerRecord) -> Vec<(&String, &EndpointSettings)> {
     let own = match NetworkMode::parse(&record.host_config.network_mode) {
         NetworkMode::Bridge => BRIDGE.to_owned(),
         NetworkMode::Other(name) => name,
-        NetworkMode::Host | NetworkMode::None | NetworkMode::Container(_) => return Vec::new(),
+        NetworkMode::None => "none".to_owned(),
+        NetworkMode::Host | NetworkMode::Container(_) => return Vec::new(),
     };
-    let (mut first, rest): (Vec<_>, Vec<_>) = record.networks.iter().partition(|(name, _)| **name == own);
+    // `none` is no network to join; a container that left it may be on others.
+    let real = record.networks.iter().filter(|(name, _)| *name != "none");
+    let (mut first, rest): (Vec<_>, Vec<_>) = real.partition(|(name, _)| **name == own);
     first.extend(rest);
     first
 }

@@ -46,6 +46,11 @@ fn predefined_id(engine_id: &str, name: &str) -> String {
     (1_u64..=4).map(|seed| format!("{:016x}", hash(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)))).collect()
 }
 
+/// The id of a running container's endpoint on `host` or `none`: nothing is kept about those, but clients expect one.
+pub(crate) fn shared_endpoint_id(container: &ferry_types::ContainerId, network: &str) -> String {
+    predefined_id(container.as_str(), network)
+}
+
 /// Id of a network by its name; empty when there is none of that name.
 pub(crate) fn id_of(inner: &Inner, name: &str) -> String {
     if PREDEFINED.iter().any(|(known, _)| *known == name) {
@@ -150,6 +155,8 @@ impl Engine {
                 resource.endpoint_id = endpoint.endpoint.to_string();
                 resource.mac_address = endpoint.mac_string();
                 resource.ipv4_address = format!("{}/{}", endpoint.ipv4, endpoint.prefix);
+            } else {
+                resource.endpoint_id = shared_endpoint_id(&record.id, found.name());
             }
             containers.insert(record.id.to_string(), resource);
         }
@@ -244,7 +251,11 @@ impl Engine {
     /// Takes a container off a network.
     pub async fn network_disconnect(&self, wanted: &str, body: NetworkDisconnectRequest) -> Result<()> {
         let network = self.find_network(wanted)?;
-        let handle = self.inner.containers.find(&body.container)?;
+        let handle = self.inner.containers.find(&body.container).map_err(|error| match body.force {
+            // Who forces means an endpoint that may be left of a container.
+            true => EngineError::NotFound(format!("endpoint {} not found", body.container)),
+            false => error,
+        })?;
         let name = network.name().to_owned();
         handle.ask(|reply| OwnerRequest::Disconnect { network: name, reply }).await
     }

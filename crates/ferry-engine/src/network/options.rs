@@ -37,21 +37,25 @@ impl BridgeOptions {
             match name.as_str() {
                 "com.docker.network.bridge.name" if !value.is_empty() => parsed.device = Some(value.clone()),
                 "com.docker.network.driver.mtu" => {
-                    let mtu =
-                        value.parse::<u32>().ok().filter(|mtu| (68..=65_535).contains(mtu) || *mtu == 0);
-                    let mtu = mtu.ok_or_else(|| invalid("not an MTU"))?;
+                    let number = value.parse::<i64>().map_err(|_| {
+                        invalid(&format!("strconv.Atoi: parsing \"{value}\": invalid syntax"))
+                    })?;
+                    let mtu = u32::try_from(number).ok().filter(|m| (68..=65_535).contains(m) || *m == 0);
+                    let mtu = mtu.ok_or_else(|| {
+                        EngineError::InvalidParameter(format!("invalid MTU number: {number}"))
+                    })?;
                     parsed.mtu = (mtu != 0).then_some(mtu);
                 }
                 "com.docker.network.bridge.enable_icc" => parsed.icc = boolean()?,
                 "com.docker.network.bridge.enable_ip_masquerade" => parsed.masquerade = boolean()?,
                 "com.docker.network.bridge.host_binding_ipv4" => {
-                    let address = value.parse::<IpAddr>().map_err(|_| invalid("not an IP address"))?;
+                    let address = value.parse::<IpAddr>().map_err(|_| invalid("nil ip"))?;
                     parsed.host_ip = (!address.is_unspecified()).then_some(address);
                 }
                 "com.docker.network.bridge.gateway_mode_ipv4" => match value.as_str() {
                     "" | "nat" => {}
                     "nat-unprotected" | "routed" | "isolated" => return missing(),
-                    _ => return Err(invalid("unknown gateway mode")),
+                    other => return Err(invalid(&format!("unknown gateway mode {other}"))),
                 },
                 "com.docker.network.bridge.default_bridge" if boolean()? => {
                     return Err(EngineError::InvalidParameter(

@@ -24,10 +24,7 @@ impl UserNetwork {
     /// The bridge, if it has one.
     pub fn bridge(&self) -> Result<&Arc<BridgeNetwork>> {
         self.bridge.as_ref().ok_or_else(|| match self.record.config_only {
-            true => EngineError::Forbidden(format!(
-                "configuration only network {} cannot be used by containers",
-                self.record.name
-            )),
+            true => EngineError::Forbidden("cannot create endpoint on configuration-only network".to_owned()),
             false => EngineError::System(format!(
                 "the bridge of network {} could not be brought up",
                 self.record.name

@@ -52,7 +52,7 @@ pub(crate) fn to_record(
     };
     if record.config_only && !record.config_from.is_empty() {
         return Err(EngineError::Forbidden(
-            "cannot create config-only network from another config-only network".to_owned(),
+            "a configuration network cannot depend on another configuration network".to_owned(),
         ));
     }
     if !record.config_from.is_empty() {
@@ -64,7 +64,7 @@ pub(crate) fn to_record(
 
 fn check_name(name: &str) -> Result<()> {
     if name.trim().is_empty() {
-        return Err(invalid("invalid network name: name is empty"));
+        return Err(invalid("invalid name: name is empty"));
     }
     if matches!(name, "bridge" | "host" | "none" | "default") {
         return Err(EngineError::Forbidden(format!(
@@ -108,28 +108,24 @@ fn take_configuration(
     record: &mut NetworkRecord,
     find: impl Fn(&str) -> Option<NetworkRecord>,
 ) -> Result<()> {
-    let from =
-        find(&record.config_from).ok_or_else(|| EngineError::NoSuchNetwork(record.config_from.clone()))?;
-    if !from.config_only {
-        return Err(EngineError::Forbidden(format!("{} is not a configuration only network", from.name)));
-    }
+    let from = find(&record.config_from).filter(|from| from.config_only).ok_or_else(|| {
+        EngineError::NotFound(format!("configuration network {:?} does not exist", record.config_from))
+    })?;
     if record.subnet.is_some()
         || !record.options.is_empty()
         || !record.ipam_options.is_empty()
-        || record.internal
+        || !record.labels.is_empty()
     {
         return Err(EngineError::Forbidden(
             "user specified configurations are not supported if the network depends on a configuration network"
                 .to_owned(),
         ));
     }
-    record.internal = from.internal;
+    record.internal |= from.internal;
     record.options = from.options;
     record.ipam_options = from.ipam_options;
     record.subnet = from.subnet;
-    for (key, value) in from.labels {
-        record.labels.entry(key).or_insert(value);
-    }
+    record.labels = from.labels;
     Ok(())
 }
 
@@ -292,7 +288,7 @@ mod tests {
         let record = to_record(from.clone(), |_| Some(config(true))).unwrap();
         assert_eq!(record.subnet.unwrap().subnet.to_string(), "10.7.0.0/16");
         assert!(to_record(from.clone(), |_| Some(config(false))).is_err());
-        from.internal = true;
+        from.labels.get_mut().insert("own".into(), "yes".into());
         assert!(to_record(from, |_| Some(config(true))).is_err());
     }
 }
