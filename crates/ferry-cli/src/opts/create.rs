@@ -353,7 +353,11 @@ fn endpoints(flags: &ContainerFlags) -> Result<Map<String, Value>, String> {
         }
     }
     // Nothing to say about the default network: the engine knows what to do.
-    all.retain(|name, settings| is_user_defined(name) || settings.as_object().is_some_and(|s| !s.is_empty()));
+    if all.len() == 1 {
+        all.retain(|name, settings| {
+            is_user_defined(name) || settings.as_object().is_some_and(|s| !s.is_empty())
+        });
+    }
     Ok(all)
 }
 

@@ -18,6 +18,9 @@ impl Owner {
         let snapshot = self.current();
         let record = (*snapshot.record).clone();
         check(&record, &network, snapshot.state.live().is_some())?;
+        if record.networks.contains_key(&network) && says_nothing(&settings) {
+            return Ok(());
+        }
         let fixed = match network.as_str() {
             BRIDGE => FixedAddresses::Never,
             name => fixed_addresses(&self.inner, name).map_or(FixedAddresses::Unknown, |(_, fixed)| fixed),
@@ -85,6 +88,16 @@ impl Owner {
         self.change(|s| s.record = Arc::new(record));
         Ok(())
     }
+}
+
+/// Whether a request to connect leaves everything to the engine.
+fn says_nothing(settings: &EndpointSettings) -> bool {
+    settings.ipam_config.clone().unwrap_or_default() == Default::default()
+        && settings.aliases.is_empty()
+        && settings.links.is_empty()
+        && settings.driver_opts.is_empty()
+        && settings.mac_address.is_empty()
+        && settings.gw_priority == 0
 }
 
 /// Whether a container may be put on a further network. One that does not run may have its settings on a network

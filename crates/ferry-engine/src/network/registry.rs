@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ferry_network::{BridgeConfig, BridgeNetwork, NetworkError, NetworkStack};
@@ -137,13 +137,14 @@ impl Networks {
             }
         }
         let config = BridgeConfig { pools: self.pools.clone(), ..record.bridge()? };
-        let exists = Path::new("/sys/class/net").join(&config.device).exists();
-        let ours =
-            |n: &Arc<UserNetwork>| n.bridge.as_ref().is_some_and(|b| b.config().device == config.device);
-        if exists && others.iter().any(ours) {
+        let same =
+            |n: &&Arc<UserNetwork>| n.bridge.as_ref().is_some_and(|b| b.config().device == config.device);
+        if let Some(other) = others.iter().find(same) {
             return Err(EngineError::Forbidden(format!(
-                "networks have same bridge name: {} is that of another network",
-                config.device
+                "cannot create network {} ({device}): conflicts with network {} ({device}): networks have same bridge name",
+                record.id,
+                other.record.id,
+                device = config.device
             )));
         }
         let bridge = BridgeNetwork::open(&self.stack, config)?;
@@ -183,7 +184,7 @@ impl Networks {
         }
         if record.config_only && self.all().iter().any(|n| n.record.config_from == record.name) {
             return Err(EngineError::Forbidden(format!(
-                "configuration network \"{}\" is in use",
+                "error while removing network: configuration network \"{}\" is in use",
                 record.name
             )));
         }

@@ -33,6 +33,9 @@ pub(crate) fn to_record(
         return Err(later("a network without IPv4"));
     }
     let ipam = request.ipam.unwrap_or_default();
+    if ipam.driver == "null" {
+        return Err(invalid("ipv4 pool is empty"));
+    }
     if !matches!(ipam.driver.as_str(), "" | "default") {
         return Err(EngineError::NotFound(format!("plugin \"{}\" not found", ipam.driver)));
     }
@@ -98,7 +101,7 @@ fn check_driver(request: &NetworkCreateRequest) -> Result<()> {
         other => return Err(invalid(format!("invalid network scope \"{other}\""))),
     }
     if request.ingress {
-        return Err(EngineError::Unavailable(no_swarm.to_owned()));
+        return Err(EngineError::Forbidden("Ingress network can only be global scope network".to_owned()));
     }
     Ok(())
 }
@@ -111,11 +114,13 @@ fn take_configuration(
     let from = find(&record.config_from).filter(|from| from.config_only).ok_or_else(|| {
         EngineError::NotFound(format!("configuration network {:?} does not exist", record.config_from))
     })?;
-    if record.subnet.is_some()
-        || !record.options.is_empty()
-        || !record.ipam_options.is_empty()
-        || !record.labels.is_empty()
-    {
+    if !record.options.is_empty() {
+        return Err(EngineError::Forbidden(
+            "network driver options are not supported if the network depends on a configuration network"
+                .to_owned(),
+        ));
+    }
+    if record.subnet.is_some() || !record.ipam_options.is_empty() || !record.labels.is_empty() {
         return Err(EngineError::Forbidden(
             "user specified configurations are not supported if the network depends on a configuration network"
                 .to_owned(),
