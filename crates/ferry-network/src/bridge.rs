@@ -123,7 +123,8 @@ impl BridgeNetwork {
         if self.config.internal {
             return Ok(());
         }
-        sandbox::set_default_route(netns, &record.interface, record.gateway)
+        let Some(gateway) = record.gateway else { return Ok(()) };
+        sandbox::set_default_route(netns, &record.interface, gateway)
     }
 
     /// Takes an endpoint back: unpublishes, cuts the host veth off, frees the address. The veth itself goes with the
@@ -134,7 +135,9 @@ impl BridgeNetwork {
     pub fn release(&self, record: &EndpointRecord) -> Result<(), ReleaseError> {
         let Some(record) = self.state().endpoints.remove(&record.endpoint) else { return Ok(()) };
         let errors = self.take_down(&record);
-        self.state().ipam.free(record.ipv4);
+        if let Some(address) = record.ipv4 {
+            self.state().ipam.free(address);
+        }
         match errors.is_empty() {
             true => Ok(()),
             false => Err(ReleaseError { endpoint: record.endpoint, errors }),
@@ -161,8 +164,8 @@ impl BridgeNetwork {
     pub(crate) fn drop_udp_flows(&self, record: &EndpointRecord, published: bool) {
         let udp = |p: &&PublishedPort| p.protocol == Protocol::Udp;
         let ports: Vec<PublishedPort> = record.published.iter().filter(udp).cloned().collect();
-        if !ports.is_empty() {
-            self.stack.worker.queue(Job::DropUdpFlows { container: record.ipv4, ports, published });
+        if let Some(container) = record.ipv4.filter(|_| !ports.is_empty()) {
+            self.stack.worker.queue(Job::DropUdpFlows { container, ports, published });
         }
     }
 
@@ -174,7 +177,9 @@ impl BridgeNetwork {
             record.host_ifindex,
             &PortChange { closed: true, ..PortChange::default() },
         );
-        route::delete_neighbour(&mut batch, self.device.index, record.ipv4);
+        if let Some(address) = record.ipv4 {
+            route::delete_neighbour(&mut batch, self.device.index, address);
+        }
         // The namespace is often gone already, and with it the veth (ENODEV), or just off the bridge; somebody may even
         // have deleted the bridge.
         let gone = |index, errno| {
@@ -218,7 +223,7 @@ impl BridgeNetwork {
             if state.endpoints.contains_key(&record.endpoint) {
                 continue;
             }
-            if state.ipam.take(record.ipv4).is_err() {
+            if record.ipv4.is_some_and(|address| state.ipam.take(address).is_err()) {
                 report.conflicting.push(record.endpoint.clone());
                 continue;
             }
@@ -308,7 +313,7 @@ impl BridgeNetwork {
 
     /// Where an endpoint's ports are in the firewall.
     pub(crate) fn elements(&self, record: &EndpointRecord) -> Elements {
-        let container = PerFamily { ipv4: Some(record.ipv4.into()), ipv6: record.ipv6.map(Into::into) };
+        let container = PerFamily { ipv4: record.ipv4.map(Into::into), ipv6: record.ipv6.map(Into::into) };
         let mode = gateway_modes(&self.config);
         record.published.iter().filter_map(|p| rules::element(p, container, mode)).collect()
     }

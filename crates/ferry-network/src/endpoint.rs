@@ -1,6 +1,6 @@
 //! A container's membership in a network: what is asked, what is given, what is recorded.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use ferry_types::net::{Protocol, PublishRequest, PublishedPort};
@@ -16,6 +16,8 @@ pub struct EndpointRequest {
     pub name: String,
     /// A fixed address (`--ip`); the lowest free one when absent.
     pub ipv4: Option<Ipv4Addr>,
+    /// A fixed IPv6 address (`--ip6`) likewise.
+    pub ipv6: Option<Ipv6Addr>,
     /// A fixed MAC (`--mac-address`); `02:42:` and the address when absent.
     pub mac: Option<[u8; 6]>,
     /// Ports to publish.
@@ -79,15 +81,21 @@ pub struct EndpointRecord {
     pub host_veth: String,
     /// Its interface index.
     pub host_ifindex: u32,
-    /// Address.
-    pub ipv4: Ipv4Addr,
-    /// IPv6 address.
-    #[serde(default)]
-    pub ipv6: Option<Ipv6Addr>,
+    /// Address; none on a network without IPv4.
+    pub ipv4: Option<Ipv4Addr>,
     /// Length of the subnet's prefix.
     pub prefix: u8,
-    /// Default gateway.
-    pub gateway: Ipv4Addr,
+    /// Default gateway; none when the network leads nowhere.
+    pub gateway: Option<Ipv4Addr>,
+    /// IPv6 address; none on a network without IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6Addr>,
+    /// Length of the IPv6 subnet's prefix.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub prefix6: u8,
+    /// Default gateway of IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway6: Option<Ipv6Addr>,
     /// Hardware address of the interface.
     pub mac: [u8; 6],
     /// Name of the interface inside.
@@ -97,12 +105,22 @@ pub struct EndpointRecord {
     pub published: Vec<PublishedPort>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(n: &u8) -> bool {
+    *n == 0
+}
+
 /// The interface of records from before there could be several.
 fn first_interface() -> String {
     crate::sandbox::FIRST_INTERFACE.to_owned()
 }
 
 impl EndpointRecord {
+    /// Its addresses, IPv4 first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
+    }
+
     /// The MAC as `02:42:ac:11:00:02`.
     pub fn mac_string(&self) -> String {
         let [a, b, c, d, e, f] = self.mac;

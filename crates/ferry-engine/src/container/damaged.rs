@@ -24,7 +24,7 @@ pub(crate) fn endpoints(inner: &Inner, records: &[ContainerRecord]) -> Vec<Endpo
         if !known.contains(id.as_str())
             && let Some(endpoint) = endpoint(inner, id)
         {
-            tracing::warn!(container = %endpoint.container, address = %endpoint.ipv4, "keeping the address of a container without a readable record");
+            tracing::warn!(container = %endpoint.container, address = ?endpoint.ipv4, "keeping the address of a container without a readable record");
             found.push(endpoint);
         }
     }
@@ -61,10 +61,12 @@ fn endpoint(inner: &Inner, id: ContainerId) -> Option<EndpointRecord> {
         netns_inode: fs::metadata(process.join("ns/net")).ok()?.ino(),
         host_veth,
         host_ifindex,
-        ipv4,
-        ipv6: None,
+        ipv4: Some(ipv4),
         prefix: subnet.prefix_len(),
-        gateway: inner.bridge.gateway(),
+        gateway: Some(inner.bridge.gateway()),
+        ipv6: None,
+        prefix6: 0,
+        gateway6: None,
         mac,
         interface: "eth0".to_owned(),
         published: Vec::new(),

@@ -322,7 +322,7 @@ fn write_net_files(
     links: &[links::Resolved],
 ) -> Result<Vec<(PathBuf, &'static str)>> {
     let h = &record.host_config;
-    let own: Vec<IpAddr> = record.endpoints.values().map(|e| IpAddr::V4(e.ipv4)).collect();
+    let own: Vec<IpAddr> = record.endpoints.values().flat_map(|e| e.addresses()).collect();
     let gateways: Vec<String> = match inner.config.host_gateway.is_empty() {
         true => vec![inner.bridge.gateway().to_string()],
         false => inner.config.host_gateway.iter().map(ToString::to_string).collect(),

@@ -129,10 +129,12 @@ fn resolve_one(inner: &Inner, record: &ContainerRecord, link: &Link) -> Result<R
     if link.alias != target.record.name.as_str() {
         names.push(target.record.name.as_str());
     }
+    // The default bridge always has IPv4.
+    let address = endpoint.ipv4.ok_or_else(|| stopped(&target.record.name))?;
     Ok(Resolved {
         names: names.join(" "),
-        address: endpoint.ipv4,
-        env: variables(record, &link.alias, endpoint.ipv4, &target.record),
+        address,
+        env: variables(record, &link.alias, address, &target.record),
     })
 }
 

@@ -163,9 +163,13 @@ fn endpoint_settings(
     };
     if let Some(endpoint) = endpoint {
         settings.endpoint_id = endpoint.endpoint.to_string();
-        settings.gateway = endpoint.gateway.to_string();
-        settings.ip_address = endpoint.ipv4.to_string();
+        let text = |address: Option<IpAddr>| address.map(|a| a.to_string()).unwrap_or_default();
+        settings.gateway = text(endpoint.gateway.map(IpAddr::V4));
+        settings.ip_address = text(endpoint.ipv4.map(IpAddr::V4));
         settings.ip_prefix_len = endpoint.prefix;
+        settings.ipv6_gateway = text(endpoint.gateway6.map(IpAddr::V6));
+        settings.global_ipv6_address = text(endpoint.ipv6.map(IpAddr::V6));
+        settings.global_ipv6_prefix_len = endpoint.prefix6;
         settings.mac_address = endpoint.mac_string();
     }
     // What is on a network, or was or will be at the next start, has names there.

@@ -2,7 +2,7 @@
 //! container.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -266,6 +266,7 @@ fn request(record: &ContainerRecord, target: &Target, gateway: bool, first: bool
         container: record.id.clone(),
         name: record.name.to_string(),
         ipv4: fixed_address(&target.settings)?,
+        ipv6: None,
         mac,
         publish,
         default_route: gateway,
@@ -300,7 +301,7 @@ fn host(record: &ContainerRecord, settings: &EndpointSettings, endpoint: &Endpoi
     Host {
         name: record.name.to_string(),
         names: dns_names(record, settings),
-        addresses: vec![IpAddr::V4(endpoint.ipv4)],
+        addresses: endpoint.addresses().collect(),
     }
 }
 

@@ -154,7 +154,11 @@ impl Engine {
             if let Some(endpoint) = record.endpoints.get(found.name()) {
                 resource.endpoint_id = endpoint.endpoint.to_string();
                 resource.mac_address = endpoint.mac_string();
-                resource.ipv4_address = format!("{}/{}", endpoint.ipv4, endpoint.prefix);
+                let with_prefix = |address: Option<std::net::IpAddr>, prefix: u8| {
+                    address.map(|a| format!("{a}/{prefix}")).unwrap_or_default()
+                };
+                resource.ipv4_address = with_prefix(endpoint.ipv4.map(Into::into), endpoint.prefix);
+                resource.ipv6_address = with_prefix(endpoint.ipv6.map(Into::into), endpoint.prefix6);
             } else {
                 resource.endpoint_id = shared_endpoint_id(&record.id, found.name());
             }

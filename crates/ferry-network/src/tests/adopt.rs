@@ -37,7 +37,7 @@ fn a_restart_takes_everything_over_and_removes_strays() {
         assert!(!veths().contains(&gone.record.host_veth));
         let error = bridge.attach(&request(vec![tcp(8080, 80)])).unwrap_err().to_string();
         assert!(error.ends_with("Bind for 0.0.0.0:8080 failed: port is already allocated"), "{error}");
-        assert_eq!(container(&bridge, vec![]).record.ipv4.octets()[3], 3);
+        assert_eq!(v4(&container(&bridge, vec![])).octets()[3], 3);
         bridge.release(&web.record).unwrap();
         assert_no_tcp((GATEWAY, 8080));
         assert_eq!(bridge.adopt(&[]).unwrap(), crate::AdoptReport::default());

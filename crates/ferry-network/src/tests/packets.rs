@@ -34,7 +34,7 @@ fn published_everywhere(bridged_are_filtered: bool) {
         let web = container(&bridge, vec![tcp(8080, 80)]);
         let other = container(&bridge, vec![]);
         serve_tcp(&web.sandbox.netns, 80, "web");
-        let ip = web.record.ipv4;
+        let ip = v4(&web);
         let gateway = format!("web {GATEWAY}");
 
         assert_eq!(ask_tcp((Ipv4Addr::LOCALHOST, 8080)), gateway);
@@ -44,7 +44,7 @@ fn published_everywhere(bridged_are_filtered: bool) {
         let neighbour = inside(&outside, || ask_tcp((HOST, 8080)));
         assert_eq!(neighbour, format!("web {NEIGHBOUR}"), "the client's address is kept");
         let direct = inside(&other.sandbox.netns, || ask_tcp((ip, 80)));
-        assert_eq!(direct, format!("web {}", other.record.ipv4));
+        assert_eq!(direct, format!("web {}", v4(&other)));
         for at in [GATEWAY, HOST] {
             assert_eq!(inside(&other.sandbox.netns, || ask_tcp((at, 8080))), gateway, "{at}");
             assert_eq!(inside(&web.sandbox.netns, || ask_tcp((at, 8080))), gateway, "hairpin {at}");
@@ -131,7 +131,7 @@ fn unpublished_ports_are_out_of_a_neighbours_reach() {
         let web = container(&bridge, vec![tcp(8080, 80)]);
         serve_tcp(&web.sandbox.netns, 80, "web");
         serve_tcp(&web.sandbox.netns, 81, "admin");
-        let ip = web.record.ipv4;
+        let ip = v4(&web);
         for port in [80, 81] {
             ask_tcp((ip, port));
             inside(&outside, || assert_no_tcp((ip, port)));
@@ -188,7 +188,7 @@ fn without_icc_only_published_ports_connect_containers() {
             let web = container(&bridge, vec![tcp(8080, 80)]);
             let other = container(&bridge, vec![]);
             serve_tcp(&web.sandbox.netns, 80, "web");
-            let ip = web.record.ipv4;
+            let ip = v4(&web);
             ask_tcp((ip, 80));
             inside(&other.sandbox.netns, || assert_no_tcp((ip, 80)));
             inside(&other.sandbox.netns, || ask_tcp((GATEWAY, 8080)));
@@ -205,7 +205,7 @@ fn bridges_are_kept_apart() {
         let web = container(&one, vec![tcp(8080, 80)]);
         let other = container(&two, vec![]);
         serve_tcp(&web.sandbox.netns, 80, "web");
-        let ip = web.record.ipv4;
+        let ip = v4(&web);
         inside(&other.sandbox.netns, || assert_no_tcp((ip, 80)));
         inside(&other.sandbox.netns, || ask_tcp((GATEWAY, 8080)));
         two.destroy().unwrap();
@@ -225,6 +225,6 @@ fn ipv6_clients_arrive_at_the_relay_socket() {
         let _client = TcpStream::connect((Ipv6Addr::LOCALHOST, 8080)).unwrap();
         accept(&web.relays[1].socket).unwrap();
         assert!(accept(&web.relays[0].socket).is_err());
-        assert_eq!(web.relays[1].target, SocketAddr::from((web.record.ipv4, 80)));
+        assert_eq!(web.relays[1].target, SocketAddr::from((v4(&web), 80)));
     });
 }

@@ -29,22 +29,22 @@ fn networks_are_apart_and_a_container_may_be_on_both() {
         let (a, b) = (container(&bridge, vec![]), container(&other, vec![]));
         serve_tcp(&a.sandbox.netns, 80, "a");
         serve_tcp(&b.sandbox.netns, 80, "b");
-        inside(&a.sandbox.netns, || assert_no_tcp((b.record.ipv4, 80)));
-        inside(&b.sandbox.netns, || assert_no_tcp((a.record.ipv4, 80)));
+        inside(&a.sandbox.netns, || assert_no_tcp((v4(&b), 80)));
+        inside(&b.sandbox.netns, || assert_no_tcp((v4(&a), 80)));
 
         let joined = other.join(a.sandbox.netns.as_fd(), &further()).unwrap();
         assert_eq!((a.record.interface.as_str(), joined.record.interface.as_str()), ("eth0", "eth1"));
         assert_eq!(joined.record.netns_inode, a.record.netns_inode);
-        let said = inside(&a.sandbox.netns, || ask_tcp((b.record.ipv4, 80)));
-        assert_eq!(said, format!("b {}", joined.record.ipv4));
-        let said = inside(&b.sandbox.netns, || ask_tcp((joined.record.ipv4, 80)));
-        assert_eq!(said, format!("a {}", b.record.ipv4));
+        let said = inside(&a.sandbox.netns, || ask_tcp((v4(&b), 80)));
+        assert_eq!(said, format!("b {}", v4(&joined)));
+        let said = inside(&b.sandbox.netns, || ask_tcp((v4(&joined), 80)));
+        assert_eq!(said, format!("a {}", v4(&b)));
 
         other.release(&joined.record).unwrap();
         other.flush();
-        inside(&a.sandbox.netns, || assert_no_tcp((b.record.ipv4, 80)));
+        inside(&a.sandbox.netns, || assert_no_tcp((v4(&b), 80)));
         let again = other.join(a.sandbox.netns.as_fd(), &further()).unwrap();
-        assert_eq!((again.record.interface, again.record.ipv4), ("eth1".to_owned(), joined.record.ipv4));
+        assert_eq!((again.record.interface.clone(), v4(&again)), ("eth1".to_owned(), v4(&joined)));
     });
 }
 
@@ -58,7 +58,7 @@ fn an_internal_network_has_no_way_out_until_another_is_joined() {
         let (a, b) = (container(&internal, vec![]), container(&internal, vec![]));
         serve_tcp(&b.sandbox.netns, 80, "b");
         inside(&a.sandbox.netns, || {
-            assert_eq!(ask_tcp((b.record.ipv4, 80)), format!("b {}", a.record.ipv4));
+            assert_eq!(ask_tcp((v4(&b), 80)), format!("b {}", v4(&a)));
             assert_no_tcp((NEIGHBOUR, 80));
         });
         // Even with a route of its own making.

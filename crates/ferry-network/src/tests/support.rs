@@ -69,6 +69,7 @@ pub(super) fn request(publish: Vec<PublishRequest>) -> EndpointRequest {
         container: ContainerId::random(),
         name: "web".to_owned(),
         ipv4: None,
+        ipv6: None,
         mac: None,
         publish,
         default_route: true,
@@ -225,6 +226,11 @@ pub(super) fn assert_no_udp_from(socket: &UdpSocket, to: impl Into<SocketAddr>) 
     let to = to.into();
     let said = udp_exchange(socket, to);
     assert!(said.is_err(), "{to} is reached: {said:?}");
+}
+
+/// The IPv4 address of an endpoint.
+pub(super) fn v4(endpoint: &Endpoint) -> Ipv4Addr {
+    endpoint.record.ipv4.expect("an IPv4 address")
 }
 
 pub(super) fn container(bridge: &BridgeNetwork, publish: Vec<PublishRequest>) -> Endpoint {
