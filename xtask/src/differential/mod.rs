@@ -66,16 +66,18 @@ pub fn run(built: Option<&Path>, filter: &[String]) -> Result<bool> {
         PathBuf::from("/var/tmp/ferry-differential"),
     ])?;
     let address = BRIDGE_ADDRESS;
+    // Runs of several working copies do not meet.
+    let run = std::process::id();
     let peer = Peer::start(
         &cache,
-        PathBuf::from("/run/ferry-diff-docker"),
+        PathBuf::from(format!("/run/ferry-diff-docker-{run}")),
         work.join("docker"),
         &["--bip", address],
     )?;
     let engine = Engine::new(
         &product,
         work.join("ferry"),
-        PathBuf::from("/run/ferry-diff"),
+        PathBuf::from(format!("/run/ferry-diff-{run}")),
         "ferrydiff0",
         address.trim_end_matches("/24").parse()?,
     )

@@ -138,7 +138,8 @@ fn detailed(usage: &Value) -> Value {
     let shared = |image: &Value| {
         let known = |key: &str| image[key].as_i64().filter(|n| *n >= 0).unwrap_or(0);
         let (whole, shared) = (known("Size"), known("SharedSize"));
-        let rows = super::image_list::rows(image).into_iter();
+        // As in Docker an image with several names has one row here.
+        let rows = super::image_list::rows(image).into_iter().take(1);
         rows.map(|row| {
             let digest =
                 if row.get("Digest") == "<none>" { String::new() } else { row.get("Digest").to_owned() };
