@@ -314,12 +314,7 @@ impl Engine {
 
     /// Images as an archive.
     pub async fn image_save(&self, names: &[String]) -> Result<ByteStream> {
-        for name in names {
-            // Docker does not add the default tag here.
-            let id = self.inner.images.resolve(name).map_err(|e| match e {
-                ferry_image::ImageError::NotFound(_) => ferry_image::ImageError::NotFound(name.clone()),
-                other => other,
-            })?;
+        for id in self.inner.images.to_save(names)? {
             self.inner.image_event(EventKind::Save, &id, id.as_str());
         }
         let images = Arc::clone(&self.inner.images);

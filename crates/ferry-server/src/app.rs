@@ -36,14 +36,15 @@ impl App {
     }
 
     async fn answer(&self, request: Request<Incoming>, conn: ConnHandle) -> Reply {
-        let (head, body) = request.into_parts();
-        let found = router::find(&head.method, head.uri.path()).ok_or_else(HttpError::page_not_found)?;
-        let version = check_version(found.version.as_deref())?;
-        if !matches!(found.route, Route::Ping | Route::Version | Route::Info) {
-            Query::check(head.uri.query().unwrap_or_default())?;
-        }
+        let (head, mut body) = request.into_parts();
+        let (found, version) = match route(&head) {
+            Ok(known) => known,
+            Err(error) => {
+                discard(&mut body).await;
+                return Err(error);
+            }
+        };
         let query = Query::parse(head.uri.query());
-        let mut body = body;
         if !found.route.takes_body() && !body.is_end_stream() {
             discard(&mut body).await;
         }
@@ -58,6 +59,16 @@ impl App {
             Err(_) => Err(HttpError::internal("internal error: the request's handler failed")),
         }
     }
+}
+
+/// What is asked for, in which version of the API.
+fn route(head: &http::request::Parts) -> Result<(router::Found, ApiVersion)> {
+    let found = router::find(&head.method, head.uri.path()).ok_or_else(HttpError::page_not_found)?;
+    let version = check_version(found.version.as_deref())?;
+    if !matches!(found.route, Route::Ping | Route::Version | Route::Info) {
+        Query::check(head.uri.query().unwrap_or_default())?;
+    }
+    Ok((found, version))
 }
 
 fn check_version(requested: Option<&str>) -> Result<ApiVersion> {

@@ -20,6 +20,7 @@ pub fn cases() -> Vec<Case> {
             version_prefixes,
             versions_out_of_range,
             unknown_paths_and_methods,
+            refusals_reach_who_is_still_sending,
             malformed_json,
             wrong_types,
             missing_bodies,
@@ -122,6 +123,16 @@ fn unknown_paths_and_methods(t: &Ctx) -> Result<()> {
     equal!(answer.header("content-type"), Some("application/json"));
     let answer = http::request(&socket(t)?, "PUT", "/v1.44/containers/json", None)?;
     check!(matches!(answer.status, 404 | 405), "{answer:?}");
+    Ok(())
+}
+
+fn refusals_reach_who_is_still_sending(t: &Ctx) -> Result<()> {
+    // More than a socket buffer holds.
+    let body = vec![b'x'; 2 << 20];
+    for (path, status) in [("/v1.44/no/such/path", 404), ("/v1.99/containers/create", 400)] {
+        let answer = http::request(&socket(t)?, "POST", path, Some(&body))?;
+        answer.status(status)?;
+    }
     Ok(())
 }
 

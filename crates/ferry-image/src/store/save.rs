@@ -24,6 +24,15 @@ enum Blob {
 }
 
 impl ImageStore {
+    /// The images [`Self::save`] would write.
+    ///
+    /// # Errors
+    /// When there is no such image.
+    pub fn to_save(&self, names: &[String]) -> Result<Vec<ImageId>> {
+        let images = selection(&self.snapshot(), names)?;
+        Ok(images.into_iter().map(|(image, _)| image.id.clone()).collect())
+    }
+
     /// Writes the named images with those of their names that were asked for: a repository stands for
     /// all its tags, an id for none.
     ///
@@ -142,7 +151,11 @@ fn selection(snapshot: &Snapshot, names: &[String]) -> Result<Vec<(Arc<Image>, B
             }
             continue;
         }
-        let id = snapshot.resolve(name)?;
+        let id = snapshot.resolve(name).map_err(|e| match e {
+            // Docker does not add the default tag here.
+            ImageError::NotFound(_) => ImageError::NotFound(name.clone()),
+            other => other,
+        })?;
         let tagged = parsed.filter(|r| r.tag().is_some() && snapshot.refs.get(r) == Some(&id));
         add(&id, tagged.as_ref());
     }
