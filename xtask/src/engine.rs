@@ -178,7 +178,7 @@ impl Engine {
             sh::capture(&mut sh::cmd("ip", ["link", "delete", &self.bridge]))?;
         }
         apt::install(&["nftables"])?;
-        let table = format!("ip ferry-{}", self.bridge);
+        let table = format!("inet ferry-{}", self.bridge);
         let tables = sh::capture(&mut sh::cmd("nft", ["list", "tables"]))?;
         if tables.lines().any(|line| line.strip_prefix("table ") == Some(&table)) {
             sh::capture(sh::cmd("nft", ["delete", "table"]).args(table.split(' ')))?;

@@ -186,9 +186,9 @@ impl Daemon {
             attempt("remove the bridge", process::ok(command).map(drop));
         }
         let table = format!("ferry-{}", self.bridge);
-        if leaks::firewall().contains(&format!("table ip {table} ")) {
+        if leaks::firewall().contains(&format!("table inet {table} ")) {
             let mut command = Command::new("nft");
-            command.args(["delete", "table", "ip", &table]);
+            command.args(["delete", "table", "inet", &table]);
             attempt("remove the table", process::ok(command).map(drop));
         }
         for mount in leaks::mounts_below(&[&self.dir, &self.run]) {
