@@ -9,9 +9,11 @@ use ferry_sys::netlink::{Batch, Protocol as Family, Socket};
 use ferry_types::EndpointId;
 
 use crate::bridge::{BridgeNetwork, kernel};
+use crate::config::GatewayMode;
 use crate::endpoint::{Endpoint, EndpointRecord, EndpointRequest, Sandbox};
 use crate::error::{NetworkError, PortError};
 use crate::fault::Step;
+use crate::firewall::rules::PerFamily;
 use crate::ipam::{IpamError, mac_of};
 use crate::ports::{Claimant, Granted};
 use crate::sandbox::{self, Ready};
@@ -110,8 +112,16 @@ impl<'a> Attaching<'a> {
     }
 
     fn reserve(&self, container_ip: Ipv4Addr) -> Result<Granted, NetworkError> {
-        let default_host_ip = self.network.config.default_host_ip;
-        let claimant = Claimant { endpoint: &self.endpoint, container_ip, default_host_ip };
+        let config = &self.network.config;
+        let claimant = Claimant {
+            endpoint: &self.endpoint,
+            container: PerFamily { ipv4: Some(container_ip.into()), ipv6: None },
+            default_host_ip: config.default_host_ip,
+            routed: PerFamily {
+                ipv4: config.gateway_mode_ipv4 == GatewayMode::Routed,
+                ipv6: config.gateway_mode_ipv6 == GatewayMode::Routed,
+            },
+        };
         self.network.stack.ports.reserve(claimant, &self.request.publish).map_err(|e| self.connectivity(e))
     }
 
@@ -165,10 +175,10 @@ impl<'a> Attaching<'a> {
         self.finished = true;
         let granted = std::mem::take(&mut self.granted);
         let mut warnings = Vec::new();
-        if granted.unheld > 0 {
+        if granted.without_ipv6 > 0 {
             warnings.push(format!(
                 "{} ports are published on IPv4 only: too many, or sctp, for relays from IPv6",
-                granted.unheld
+                granted.without_ipv6
             ));
         }
         Endpoint { sandbox, record, relays: granted.relays, warnings }

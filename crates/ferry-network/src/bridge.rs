@@ -1,7 +1,7 @@
 //! One bridge with its endpoints.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -164,8 +164,12 @@ impl BridgeNetwork {
     pub(crate) fn drop_udp_flows(&self, record: &EndpointRecord, published: bool) {
         let udp = |p: &&PublishedPort| p.protocol == Protocol::Udp;
         let ports: Vec<PublishedPort> = record.published.iter().filter(udp).cloned().collect();
-        if let Some(container) = record.ipv4.filter(|_| !ports.is_empty()) {
-            self.stack.worker.queue(Job::DropUdpFlows { container, ports, published });
+        if ports.is_empty() {
+            return;
+        }
+        let addresses = [record.ipv4.map(IpAddr::V4), record.ipv6.map(IpAddr::V6)];
+        for container in addresses.into_iter().flatten() {
+            self.stack.worker.queue(Job::DropUdpFlows { container, ports: ports.clone(), published });
         }
     }
 

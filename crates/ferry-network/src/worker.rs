@@ -2,12 +2,13 @@
 //! would stick to a former owner of an address.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ferry_sys::netlink::conntrack::{self, UdpFlow};
+use ferry_sys::netlink::nft_expr::AddressFamily;
 use ferry_sys::netlink::route::{self, LinkRef};
 use ferry_sys::netlink::{Batch, Protocol, Socket};
 use ferry_types::net::PublishedPort;
@@ -29,8 +30,8 @@ pub(crate) enum Job {
     },
     /// Drop the UDP flows that a newly published port should get, or that an unpublished one had.
     DropUdpFlows {
-        /// The container's address.
-        container: Ipv4Addr,
+        /// An address of the container.
+        container: IpAddr,
         /// Its UDP ports.
         ports: Vec<PublishedPort>,
         /// Whether they are published now.
@@ -132,16 +133,18 @@ impl Work {
         }
     }
 
-    fn drop_flows(&mut self, container: Ipv4Addr, ports: &[PublishedPort], published: bool) {
+    fn drop_flows(&mut self, container: IpAddr, ports: &[PublishedPort], published: bool) {
         let doomed = |flow: &UdpFlow| {
             let to_host = |p: &PublishedPort| {
-                let any_or = |ip: IpAddr| ip.is_unspecified() || ip == IpAddr::V4(flow.original_address);
-                p.host_port == flow.original_port && any_or(p.host_ip)
+                let any_or = |ip: IpAddr| ip.is_unspecified() || ip == flow.original_address;
+                let same_family = p.host_ip.is_ipv4() == container.is_ipv4();
+                same_family && p.host_port == flow.original_port && any_or(p.host_ip)
             };
             let ours = flow.reply_address == container;
             if published { !ours && ports.iter().any(to_host) } else { ours }
         };
-        if let Err(error) = conntrack::delete_udp(&mut self.netfilter, doomed) {
+        let family = if container.is_ipv4() { AddressFamily::Ipv4 } else { AddressFamily::Ipv6 };
+        if let Err(error) = conntrack::delete_udp(&mut self.netfilter, family, doomed) {
             tracing::debug!(%error, "udp flows not dropped");
         }
     }

@@ -132,6 +132,20 @@ pub fn unread_by_peer(socket: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
+/// Lets a socket receive by one interface only (`SO_BINDTODEVICE`, socket(7)).
+///
+/// # Errors
+/// setsockopt(2).
+pub fn bind_to_device(socket: impl AsFd, interface: &str) -> io::Result<()> {
+    let fd = socket.as_fd().as_raw_fd();
+    let length = interface.len() as libc::socklen_t;
+    // SAFETY: the pointer and length describe the name; the kernel copies it and needs no terminator.
+    let rc = unsafe {
+        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, interface.as_ptr().cast(), length)
+    };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,9 +1,10 @@
-//! Connection tracking entries of IPv4 UDP flows (`linux/netfilter/nfnetlink_conntrack.h`).
+//! Connection tracking entries of UDP flows (`linux/netfilter/nfnetlink_conntrack.h`).
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::message::{Attributes, Batch, DUMP};
 use super::nft::GENMSG;
+use super::nft_expr::AddressFamily;
 use super::socket::{NetlinkError, Socket};
 
 const SUBSYSTEM: u16 = 1;
@@ -18,7 +19,6 @@ const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_DST_PORT: u16 = 3;
 const CTA_PROTO_SRC_PORT: u16 = 2;
-const NFPROTO_IPV4: u8 = 2;
 const UDP: u8 = 17;
 
 /// A tracked UDP flow.
@@ -27,9 +27,9 @@ pub struct UdpFlow {
     /// Port the client sent to.
     pub original_port: u16,
     /// Address the client sent to.
-    pub original_address: Ipv4Addr,
+    pub original_address: IpAddr,
     /// Address that answers.
-    pub reply_address: Ipv4Addr,
+    pub reply_address: IpAddr,
     /// Port that answers.
     pub reply_port: u16,
     tuple: Vec<u8>,
@@ -47,8 +47,12 @@ fn parse(payload: &[u8]) -> Option<UdpFlow> {
     let port = |a: &Attributes<'_>, kind| {
         Some(u16::from_be_bytes(a.nested(CTA_TUPLE_PROTO).find(kind)?.try_into().ok()?))
     };
+    // CTA_IP_V4_SRC and _DST are 1 and 2, CTA_IP_V6_SRC and _DST 3 and 4.
     let address = |a: &Attributes<'_>, kind| {
-        Some(Ipv4Addr::from(<[u8; 4]>::try_from(a.nested(CTA_TUPLE_IP).find(kind)?).ok()?))
+        let ip = a.nested(CTA_TUPLE_IP);
+        let v4 = || Some(IpAddr::from(<[u8; 4]>::try_from(ip.find(kind)?).ok()?));
+        let v6 = || Some(IpAddr::from(<[u8; 16]>::try_from(ip.find(kind + 2)?).ok()?));
+        v4().or_else(v6)
     };
     Some(UdpFlow {
         original_port: port(&original, CTA_PROTO_DST_PORT)?,
@@ -60,16 +64,20 @@ fn parse(payload: &[u8]) -> Option<UdpFlow> {
     })
 }
 
-/// Deletes the UDP flows `doomed` picks, and returns how many there were.
+/// Deletes the UDP flows of a family that `doomed` picks, and returns how many there were.
 ///
 /// # Errors
 /// See [`Socket::query`].
-pub fn delete_udp(socket: &mut Socket, doomed: impl Fn(&UdpFlow) -> bool) -> Result<usize, NetlinkError> {
+pub fn delete_udp(
+    socket: &mut Socket,
+    family: AddressFamily,
+    doomed: impl Fn(&UdpFlow) -> bool,
+) -> Result<usize, NetlinkError> {
     let mut batch = Batch::new();
     // Linux 5.8 and later compare the protocol already in the kernel: CTA_FILTER_F_CTA_PROTO_NUM.
     batch
         .message(CT_GET, DUMP)
-        .header(&[NFPROTO_IPV4, 0, 0, 0])
+        .header(&[family.number(), 0, 0, 0])
         .nest(CTA_TUPLE_ORIG, |m| {
             m.nest(CTA_TUPLE_PROTO, |m| {
                 m.attr(CTA_PROTO_NUM, &[UDP]);
@@ -83,7 +91,7 @@ pub fn delete_udp(socket: &mut Socket, doomed: impl Fn(&UdpFlow) -> bool) -> Res
     let mut batch = Batch::new();
     for flow in &flows {
         let mut m = batch.message(CT_DELETE, 0);
-        m.header(&[NFPROTO_IPV4, 0, 0, 0]).attr(CTA_TUPLE_ORIG | 0x8000, &flow.tuple);
+        m.header(&[family.number(), 0, 0, 0]).attr(CTA_TUPLE_ORIG | 0x8000, &flow.tuple);
         if let Some(zone) = &flow.zone {
             m.attr(CTA_ZONE, zone);
         }

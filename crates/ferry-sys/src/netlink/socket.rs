@@ -15,6 +15,8 @@ pub enum Protocol {
     Route,
     /// nf_tables and conntrack.
     Netfilter,
+    /// Sockets (sock_diag(7)).
+    SockDiag,
 }
 
 /// Why a netlink exchange failed.
@@ -82,6 +84,7 @@ impl Socket {
             // NETLINK_ROUTE is 0, the default.
             Protocol::Route => None,
             Protocol::Netfilter => Some(netlink::NETFILTER),
+            Protocol::SockDiag => Some(netlink::SOCK_DIAG),
         };
         let fd =
             rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, family)?;

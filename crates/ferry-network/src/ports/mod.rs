@@ -1,6 +1,12 @@
 //! Host ports: which are ours, and the sockets that keep everybody else off them.
+//!
+//! An endpoint holds a socket for each of its first ports: nobody else gets them, and what the kernel does not lead to the
+//! container (IPv6 to a container without, `::1`) arrives there and is relayed by the shim. A range of thousands has sockets
+//! for its beginning only; the others are looked up once among the host's sockets.
 
-use std::collections::HashMap;
+mod claims;
+mod sockets;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -11,14 +17,18 @@ use std::time::{Duration, Instant};
 use ferry_types::EndpointId;
 use ferry_types::net::{Protocol, PublishRequest, PublishedPort};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
+use self::claims::{Claims, LINGER};
+use self::sockets::{Snapshot, bind};
 use crate::endpoint::RelaySocket;
 use crate::error::PortError;
+use crate::firewall::rules::PerFamily;
 
 /// Most sockets an endpoint hands to its shim: they travel in one message, whose limit is 128
 /// descriptors (`SCM_RIGHTS` has it at 253) with some for other uses. Ports beyond are checked, not held.
 pub(crate) const MAX_RELAYS: usize = 100;
+
+const LINGER_PAUSE: Duration = Duration::from_millis(2);
 
 /// Host ports of all endpoints of an engine.
 #[derive(Debug)]
@@ -28,46 +38,48 @@ pub(crate) struct Ports {
     ipv6: bool,
 }
 
-#[derive(Debug, Default)]
-struct Claims {
-    taken: HashMap<(Protocol, u16), Vec<(IpAddr, EndpointId)>>,
-    /// The ephemeral port to try next, per protocol.
-    next: HashMap<Protocol, u16>,
-    /// Ports released lately: the shim that held their sockets may take a moment to end.
-    recent: HashMap<(Protocol, u16), Instant>,
-}
-
-/// How long a released port may still be held by the former container's shim.
-const LINGER: Duration = Duration::from_millis(500);
-const LINGER_PAUSE: Duration = Duration::from_millis(2);
-
-impl Claims {
-    fn conflict(&self, protocol: Protocol, port: u16, addresses: &[IpAddr]) -> Option<IpAddr> {
-        let taken = self.taken.get(&(protocol, port))?;
-        addresses.iter().copied().find(|a| taken.iter().any(|(b, _)| collide(*a, *b)))
-    }
-}
-
-/// Whether one socket per address could not be bound to the same port.
-fn collide(a: IpAddr, b: IpAddr) -> bool {
-    a.is_ipv4() == b.is_ipv4() && (a == b || a.is_unspecified() || b.is_unspecified())
-}
-
 /// Ports an endpoint got.
 #[derive(Debug, Default)]
 pub(crate) struct Granted {
     pub(crate) published: Vec<PublishedPort>,
     pub(crate) relays: Vec<RelaySocket>,
-    /// Ports for which no socket is held.
-    pub(crate) unheld: usize,
+    /// Ports that were to be published on IPv6, too, and are not: there is no relay for them.
+    pub(crate) without_ipv6: usize,
+    /// The host's sockets, once they were looked at.
+    host: Snapshot,
 }
 
 /// On whose behalf ports are reserved.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Claimant<'a> {
     pub(crate) endpoint: &'a EndpointId,
-    pub(crate) container_ip: Ipv4Addr,
+    /// The container's addresses.
+    pub(crate) container: PerFamily<Option<IpAddr>>,
     pub(crate) default_host_ip: Option<IpAddr>,
+    /// Where ports are no ports of the host: the container's own are opened.
+    pub(crate) routed: PerFamily<bool>,
+}
+
+impl Claimant<'_> {
+    /// The container's address for what arrives at `host_ip`: of the same family, or an IPv4 one by a relay.
+    fn target(&self, host_ip: IpAddr) -> Option<IpAddr> {
+        match host_ip {
+            IpAddr::V4(_) => self.container.ipv4,
+            IpAddr::V6(_) => self.container.ipv6.or(self.container.ipv4),
+        }
+    }
+
+    /// Whether only a relay leads from `host_ip` to the container.
+    fn needs_relay(&self, host_ip: IpAddr) -> bool {
+        host_ip.is_ipv6() && self.container.ipv6.is_none()
+    }
+
+    fn is_routed(&self, host_ip: IpAddr) -> bool {
+        match host_ip {
+            IpAddr::V4(_) => self.routed.ipv4,
+            IpAddr::V6(_) => self.routed.ipv6 && !self.needs_relay(host_ip),
+        }
+    }
 }
 
 impl Ports {
@@ -94,6 +106,8 @@ impl Ports {
                 return Err(error);
             }
         }
+        granted.published.shrink_to_fit();
+        granted.host.forget();
         Ok(granted)
     }
 
@@ -103,11 +117,22 @@ impl Ports {
         request: &PublishRequest,
         granted: &mut Granted,
     ) -> Result<(), PortError> {
-        let addresses: &[IpAddr] = match request.host_ip.or(claimant.default_host_ip) {
+        let asked: &[IpAddr] = match request.host_ip.or(claimant.default_host_ip) {
             Some(ip) => &[ip],
             None if self.ipv6 => &[IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
             None => &[IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
         };
+        let served = asked.iter().copied().filter(|ip| claimant.target(*ip).is_some());
+        let (routed, addresses): (Vec<IpAddr>, Vec<IpAddr>) = served.partition(|ip| claimant.is_routed(*ip));
+        granted.published.extend(routed.into_iter().map(|ip| PublishedPort {
+            host_ip: if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() },
+            host_port: 0,
+            container_port: request.container_port,
+            protocol: request.protocol,
+        }));
+        if addresses.is_empty() {
+            return Ok(());
+        }
         let (first, last) = match request.host_ports {
             (0, 0) => self.ephemeral,
             range => range,
@@ -116,25 +141,16 @@ impl Ports {
         let count = u32::from(last.saturating_sub(first)) + 1;
         for n in 0..count {
             let port = match request.host_ports {
-                (0, 0) => self.next_ephemeral(request.protocol),
+                (0, 0) => self.lock().next_ephemeral(request.protocol, self.ephemeral),
                 _ => first + n as u16,
             };
-            match self.try_port(claimant, request, addresses, port, granted) {
+            match self.try_port(claimant, request, &addresses, port, granted) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is_permanent() => return Err(error),
                 Err(error) => failure = error,
             }
         }
         Err(if count > 1 && request.host_ports == (0, 0) { PortError::Exhausted } else { failure })
-    }
-
-    fn next_ephemeral(&self, protocol: Protocol) -> u16 {
-        let (first, last) = self.ephemeral;
-        let mut claims = self.lock();
-        let next = claims.next.entry(protocol).or_insert(first);
-        let port = *next;
-        *next = if port >= last { first } else { port + 1 };
-        port
     }
 
     /// Claims the port among our own containers first, then on the host.
@@ -146,71 +162,95 @@ impl Ports {
         port: u16,
         granted: &mut Granted,
     ) -> Result<(), PortError> {
+        let protocol = request.protocol;
         let publish = |host_ip| PublishedPort {
             host_ip,
             host_port: port,
             container_port: request.container_port,
-            protocol: request.protocol,
+            protocol,
         };
-        {
-            let mut claims = self.lock();
-            if let Some(host_ip) = claims.conflict(request.protocol, port, addresses) {
-                return Err(PortError::AlreadyAllocated { host_ip, port });
-            }
-            let taken = claims.taken.entry((request.protocol, port)).or_default();
-            taken.extend(addresses.iter().map(|a| (*a, claimant.endpoint.clone())));
-        }
-        let mut relays = Vec::with_capacity(addresses.len());
+        self.lock()
+            .take(claimant.endpoint, protocol, port, addresses)
+            .map_err(|host_ip| PortError::AlreadyAllocated { host_ip, port })?;
+        let undo = |host_ips: &[IpAddr]| {
+            let claimed: Vec<_> = host_ips.iter().copied().map(publish).collect();
+            self.release(claimant.endpoint, &claimed);
+        };
+        // The shim relays tcp and udp only.
+        let hold = protocol != Protocol::Sctp && granted.relays.len() + addresses.len() <= MAX_RELAYS;
+        let mut relays = Vec::new();
         for address in addresses {
             let host = SocketAddr::new(*address, port);
-            match self.bind_released(request.protocol, host) {
-                Ok(socket) => relays.push(RelaySocket {
-                    socket,
-                    protocol: request.protocol,
-                    target: SocketAddr::new(claimant.container_ip.into(), request.container_port),
-                    host,
-                }),
+            let container_ip = claimant.target(*address).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+            let target = SocketAddr::new(container_ip, request.container_port);
+            let checked = match hold {
+                true => self.bind_released(protocol, host).map(Some),
+                false => self.look_up(protocol, host, &mut granted.host).map(|()| None),
+            };
+            match checked {
+                Ok(socket) => {
+                    relays.extend(socket.map(|socket| RelaySocket { socket, protocol, target, host }));
+                }
                 Err(source) => {
-                    let all: Vec<_> = addresses.iter().copied().map(publish).collect();
-                    self.release(claimant.endpoint, &all);
+                    undo(addresses);
                     return Err(PortError::Bind {
                         host_ip: *address,
                         port,
-                        container_ip: claimant.container_ip.into(),
+                        container_ip,
                         container_port: request.container_port,
-                        protocol: request.protocol,
+                        protocol,
                         source,
                     });
                 }
             }
         }
-        // The shim relays tcp and udp only.
-        let hold = request.protocol != Protocol::Sctp && granted.relays.len() + relays.len() <= MAX_RELAYS;
         if hold {
             granted.relays.extend(relays);
             granted.published.extend(addresses.iter().copied().map(publish));
             return Ok(());
         }
-        // Without a relay nobody serves IPv6.
-        let (v4, v6): (Vec<_>, Vec<_>) =
-            addresses.iter().copied().map(publish).partition(|p| p.host_ip.is_ipv4());
-        self.release(claimant.endpoint, &v6);
-        if let ([], [lost, ..]) = (&v4[..], &v6[..]) {
-            return Err(PortError::NoRelay { host_ip: lost.host_ip, port, protocol: request.protocol });
+        let (lost, served): (Vec<IpAddr>, Vec<IpAddr>) =
+            addresses.iter().partition(|ip| claimant.needs_relay(**ip));
+        undo(&lost);
+        if let ([], Some(&host_ip)) = (&served[..], lost.first()) {
+            return Err(PortError::NoRelay { host_ip, port, protocol });
         }
-        granted.unheld += 1;
-        granted.published.extend(v4);
+        granted.without_ipv6 += lost.len();
+        granted.published.extend(served.into_iter().map(publish));
         Ok(())
     }
 
     /// Binds a socket; waits a little when the port was ours until a moment ago.
     fn bind_released(&self, protocol: Protocol, host: SocketAddr) -> io::Result<OwnedFd> {
+        self.once_released(protocol, host, || bind(protocol, host))
+    }
+
+    /// Whether the port could be bound, without a socket where the kernel tells.
+    fn look_up(&self, protocol: Protocol, host: SocketAddr, snapshot: &mut Snapshot) -> io::Result<()> {
+        self.once_released(protocol, host, || match snapshot.conflicts(protocol, host) {
+            Some(false) => Ok(()),
+            Some(true) => {
+                snapshot.forget();
+                Err(Errno::ADDRINUSE.into())
+            }
+            None => bind(protocol, host).map(drop),
+        })
+    }
+
+    fn once_released<T>(
+        &self,
+        protocol: Protocol,
+        host: SocketAddr,
+        mut attempt: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        let begin = Instant::now();
         loop {
-            let bound = bind(protocol, host);
-            let in_use = |e: &io::Error| e.kind() == io::ErrorKind::AddrInUse;
-            let released = || self.lock().recent.get(&(protocol, host.port())).copied();
-            match bound {
-                Err(e) if in_use(&e) && released().is_some_and(|at| at.elapsed() < LINGER) => {
+            match attempt() {
+                Err(e)
+                    if e.kind() == io::ErrorKind::AddrInUse
+                        && begin.elapsed() < LINGER
+                        && self.lock().lingers(protocol, host.port()) =>
+                {
                     thread::sleep(LINGER_PAUSE);
                 }
                 other => return other,
@@ -220,66 +260,26 @@ impl Ports {
 
     /// Registers ports of a container that already runs; its shim holds the sockets.
     pub(crate) fn adopt(&self, endpoint: &EndpointId, published: &[PublishedPort]) {
-        self.release(endpoint, published);
-        let mut claims = self.lock();
-        for p in published {
-            claims.taken.entry((p.protocol, p.host_port)).or_default().push((p.host_ip, endpoint.clone()));
-        }
+        self.lock().adopt(endpoint, published);
     }
 
     /// Forgets an endpoint's ports.
     pub(crate) fn release(&self, endpoint: &EndpointId, published: &[PublishedPort]) {
-        let mut claims = self.lock();
-        for p in published {
-            let key = (p.protocol, p.host_port);
-            if let Some(taken) = claims.taken.get_mut(&key) {
-                taken.retain(|(ip, owner)| *ip != p.host_ip || owner != endpoint);
-                if taken.is_empty() {
-                    claims.taken.remove(&key);
-                }
-            }
-        }
+        self.lock().release(endpoint, published);
     }
 
     /// Forgets the ports of an endpoint that was in use.
     pub(crate) fn release_used(&self, endpoint: &EndpointId, published: &[PublishedPort]) {
-        self.release(endpoint, published);
-        let now = Instant::now();
         let mut claims = self.lock();
-        claims.recent.retain(|_, at| at.elapsed() < LINGER);
-        claims.recent.extend(published.iter().map(|p| ((p.protocol, p.host_port), now)));
+        claims.release(endpoint, published);
+        claims.linger(&published[..published.len().min(MAX_RELAYS)]);
     }
 
     /// Number of ports in use, over all addresses.
     #[cfg(test)]
     pub(crate) fn in_use(&self) -> usize {
-        self.lock().taken.values().map(Vec::len).sum()
+        self.lock().len()
     }
-}
-
-/// Binds a socket, and listens on it for a protocol with connections; as Go's net.Listen, so that the
-/// same ports count as free.
-fn bind(protocol: Protocol, host: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if host.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let (kind, number) = match protocol {
-        Protocol::Tcp => (SocketType::STREAM, ipproto::TCP),
-        Protocol::Udp => (SocketType::DGRAM, ipproto::UDP),
-        Protocol::Sctp => (SocketType::STREAM, ipproto::SCTP),
-    };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, kind, flags, Some(number))?;
-    if host.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, true)?;
-    }
-    if protocol != Protocol::Udp {
-        // Connections of an earlier listener in TIME_WAIT are no obstacle.
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-    }
-    rustix::net::bind(&socket, &host)?;
-    if protocol != Protocol::Udp {
-        rustix::net::listen(&socket, 4096)?;
-    }
-    Ok(socket)
 }
 
 impl PortError {
@@ -306,7 +306,8 @@ mod tests {
     }
 
     fn claimant(endpoint: &EndpointId) -> Claimant<'_> {
-        Claimant { endpoint, container_ip: Ipv4Addr::new(172, 17, 0, 2), default_host_ip: None }
+        let container = PerFamily { ipv4: Some([172, 17, 0, 2].into()), ipv6: None };
+        Claimant { endpoint, container, default_host_ip: None, routed: PerFamily::default() }
     }
 
     /// A port nobody has at the moment.
@@ -411,12 +412,56 @@ mod tests {
             let id = EndpointId::random();
             let requests: Vec<_> = (20000..20200).map(|p| request(None, (p, p))).collect();
             let got = ports.reserve(claimant(&id), &requests).unwrap();
-            assert!(got.relays.len() <= MAX_RELAYS);
-            assert_eq!(got.published.len(), got.relays.len() + got.unheld);
+            assert_eq!(got.relays.len(), MAX_RELAYS);
+            assert_eq!(got.published.len(), MAX_RELAYS + got.without_ipv6);
             assert_eq!(ports.in_use(), got.published.len());
-            assert_eq!(got.unheld + got.relays.len() / 2, 200);
+            assert_eq!(got.without_ipv6, 150);
             ports.release(&id, &got.published);
             assert_eq!(ports.in_use(), 0);
+            // A container of both families needs no relay.
+            drop(got);
+            let both = PerFamily { ipv6: Some("fd00::2".parse().unwrap()), ..claimant(&id).container };
+            let got = ports.reserve(Claimant { container: both, ..claimant(&id) }, &requests).unwrap();
+            assert_eq!((got.published.len(), got.relays.len(), got.without_ipv6), (400, MAX_RELAYS, 0));
+            let v6 = got.relays.iter().find(|r| r.host.is_ipv6()).unwrap();
+            assert_eq!(v6.target, "[fd00::2]:80".parse().unwrap());
+        });
+    }
+
+    #[test]
+    fn conflicts_are_found_where_no_socket_is_bound() {
+        on_a_host(|| {
+            let ports = Ports::new((1, 1));
+            let id = EndpointId::random();
+            let requests: Vec<_> = (20000..20200).map(|p| request(None, (p, p))).collect();
+            for busy in ["127.0.0.1:20150", "[::1]:20150", "[::]:20199"] {
+                let host = std::net::TcpListener::bind(busy).unwrap();
+                let error = ports.reserve(claimant(&id), &requests).unwrap_err().to_string();
+                let port = host.local_addr().unwrap().port();
+                let address = if busy == "[::1]:20150" { "[::]" } else { "0.0.0.0" };
+                let want = format!(
+                    "failed to bind host port for {address}:{port}:172.17.0.2:80/tcp: address already in use"
+                );
+                assert_eq!(error, want);
+                assert_eq!(ports.in_use(), 0);
+            }
+            ports.reserve(claimant(&id), &requests).unwrap();
+        });
+    }
+
+    #[test]
+    fn routed_ports_are_none_of_the_host() {
+        on_a_host(|| {
+            let ports = Ports::new((47000, 47999));
+            let id = EndpointId::random();
+            let host = std::net::TcpListener::bind("0.0.0.0:20000").unwrap();
+            let routed = PerFamily { ipv4: true, ipv6: true };
+            let both = PerFamily { ipv6: Some("fd00::2".parse().unwrap()), ..claimant(&id).container };
+            let claimant = Claimant { routed, container: both, ..claimant(&id) };
+            let got = ports.reserve(claimant, &[request(None, (20000, 20000))]).unwrap();
+            assert_eq!((got.published.len(), got.relays.len(), ports.in_use()), (2, 0, 0));
+            assert!(got.published.iter().all(|p| p.host_port == 0 && p.host_ip.is_unspecified()));
+            drop(host);
         });
     }
 }
