@@ -48,8 +48,8 @@ impl Engine {
                 let report = inner.bridge.adopt(&endpoints)?;
                 tracing::debug!(?report, "network taken over");
                 for network in inner.networks.all() {
-                    let Some(bridge) = &network.bridge else { continue };
-                    let report = bridge.adopt(&endpoints)?;
+                    let Some(device) = &network.network else { continue };
+                    let report = device.adopt(&endpoints)?;
                     tracing::debug!(network = network.record.name, ?report, "network taken over");
                 }
                 empty_directory(&inner.paths.tmp());

@@ -2,7 +2,7 @@
 //! [`Attaching`] undoes all of them.
 
 use std::net::Ipv4Addr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ferry_sys::netlink::route::{self, LinkChange, LinkRef};
 use ferry_sys::netlink::{Batch, Protocol as Family, Socket};
@@ -14,6 +14,7 @@ use crate::endpoint::{Endpoint, EndpointRecord, EndpointRequest, Sandbox};
 use crate::error::{NetworkError, PortError};
 use crate::fault::Step;
 use crate::firewall::rules::PerFamily;
+use crate::interface;
 use crate::ipam::{IpamError, mac_of};
 use crate::ports::{Claimant, Granted};
 use crate::sandbox::{self, Ready};
@@ -126,7 +127,9 @@ impl<'a> Attaching<'a> {
     }
 
     fn sandbox(&self) -> Result<Ready, NetworkError> {
+        let named = self.request.interface.as_deref();
         if self.netns.is_none()
+            && named.is_none()
             && let Some(ready) = self.network.pool().take()
         {
             return Ok(ready);
@@ -138,8 +141,8 @@ impl<'a> Attaching<'a> {
             source,
         })?;
         match self.netns {
-            Some(netns) => sandbox::joined(&mut host, &self.network.plug(), netns),
-            None => sandbox::connected(&mut host, &self.network.plug()),
+            Some(netns) => sandbox::joined(&mut host, &self.network.plug(), netns, named),
+            None => sandbox::connected(&mut host, &self.network.plug(), named),
         }
     }
 
@@ -200,7 +203,13 @@ fn configure(
     if request.default_route && !network.config.internal {
         route::add_default_route(&mut batch, ready.inner_index, network.gateway());
     }
-    ready.route.execute(batch).map_err(kernel("configure an interface of", &request.name))
+    ready.route.execute(batch).map_err(kernel("configure an interface of", &request.name))?;
+    match request.sysctls.as_slice() {
+        [] => Ok(()),
+        sysctls => sandbox::in_namespace(ready.sandbox.netns.as_fd(), || {
+            interface::set_sysctls(&ready.interface, sysctls)
+        }),
+    }
 }
 
 impl Drop for Attaching<'_> {

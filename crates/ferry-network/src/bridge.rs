@@ -67,7 +67,7 @@ impl BridgeNetwork {
             }
             return Err(kernel("write nft rules for", &config.device)(error));
         }
-        let ipam = Ipam::new(subnet, config.ip_range.unwrap_or(subnet), device.address.addr());
+        let ipam = Ipam::new(subnet, config.ip_range.unwrap_or(subnet), Some(device.address.addr()));
         let state = Mutex::new(State { ipam, endpoints: HashMap::new() });
         Ok(Self { stack, config, device, state, pool: OnceLock::new() })
     }

@@ -239,6 +239,26 @@ fn choose(socket: &mut Socket, config: &BridgeConfig, own: u32) -> Result<Ipv4Ne
     Ipv4Net::new(first, pool.prefix_len()).map_err(|_| NetworkError::PoolsExhausted)
 }
 
+/// The first of `pools` that overlaps no route of the host's.
+pub(crate) fn free_pool(
+    socket: &mut Socket,
+    pools: &[Ipv4Net],
+    network: &str,
+) -> Result<Ipv4Net, NetworkError> {
+    let routes = route::routes(socket).map_err(|e| NetworkError::Kernel {
+        action: "list routes for",
+        object: network.to_owned(),
+        source: e.into(),
+    })?;
+    let routes: Vec<Ipv4Net> = routes
+        .into_iter()
+        .filter(|r| r.prefix != 0)
+        .filter_map(|r| Ipv4Net::new(r.destination, r.prefix).ok())
+        .collect();
+    let free = pools.iter().find(|p| p.prefix_len() <= 30 && !routes.iter().any(|r| overlap(*r, **p)));
+    free.copied().ok_or(NetworkError::PoolsExhausted)
+}
+
 /// Forwarding, and connections from the host's 127.0.0.1 to published ports (the rules keep the
 /// bridge's own packets off that range). Written only when they are not right already.
 fn sysctls(config: &BridgeConfig) -> Result<(), NetworkError> {

@@ -24,6 +24,10 @@ pub struct EndpointRequest {
     pub publish: Vec<PublishRequest>,
     /// Whether the container's way to the outside leads through this network. An internal one has none.
     pub default_route: bool,
+    /// What the interface is to be called inside; the first free `ethN` when absent.
+    pub interface: Option<String>,
+    /// Sysctls of the interface, `net.ipv4.conf.IFNAME.log_martians=1`.
+    pub sysctls: Vec<String>,
 }
 
 /// A network namespace nobody lives in yet. Closing the descriptor before a process has joined frees it.
@@ -73,11 +77,11 @@ pub struct EndpointRecord {
     pub endpoint: EndpointId,
     /// The container.
     pub container: ContainerId,
-    /// Name of the bridge device.
+    /// Name of the bridge device, or the tag of a network without one ([`crate::ParentConfig::tag`]).
     pub bridge: String,
     /// Inode of the namespace in nsfs.
     pub netns_inode: u64,
-    /// Host side of the veth pair.
+    /// Host side of the veth pair; empty on a network without bridge.
     pub host_veth: String,
     /// Its interface index.
     pub host_ifindex: u32,

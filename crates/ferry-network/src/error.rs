@@ -64,6 +64,36 @@ pub enum NetworkError {
         /// The subnet.
         subnet: Ipv4Net,
     },
+    /// The kernel has no driver for a kind of link.
+    #[error("failed to create the {0} port: operation not supported: this kernel has no {0} driver")]
+    NoDriver(&'static str),
+    /// The parent interface of a network is not to be had.
+    #[error("{0}")]
+    Parent(String),
+    /// No interface could be made on a parent.
+    #[error("failed to create the {kind} port: {reason}")]
+    ParentPort {
+        /// `macvlan` or `ipvlan`.
+        kind: &'static str,
+        /// The kernel's answer.
+        reason: String,
+        /// errno(3), 0 when there is none.
+        errno: i32,
+    },
+    /// An interface cannot have the name asked for.
+    #[error("failed to add interface to sandbox: error renaming interface to \"{name}\": {}", lower(source))]
+    Interface {
+        /// The name.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A sysctl of an interface cannot be set.
+    #[error("failed to add interface to sandbox: {reason}")]
+    Sysctl {
+        /// Which, and why.
+        reason: String,
+    },
     /// Publishing failed; nothing is left of the endpoint.
     #[error("driver failed programming external connectivity on endpoint {name} ({endpoint}): {cause}")]
     ExternalConnectivity {
@@ -146,6 +176,10 @@ impl Classify for NetworkError {
             Self::NotABridge { .. } | Self::SubnetOverlaps { .. } => ErrorKind::Forbidden,
             Self::AddressInUse(_) => ErrorKind::Forbidden,
             Self::PoolsExhausted | Self::AddressesExhausted { .. } => ErrorKind::System,
+            Self::NoDriver(_) => ErrorKind::NotImplemented,
+            Self::Parent(_) | Self::ParentPort { .. } | Self::Interface { .. } | Self::Sysctl { .. } => {
+                ErrorKind::System
+            }
             Self::ExternalConnectivity { .. } | Self::Kernel { .. } => ErrorKind::System,
         }
     }

@@ -27,10 +27,11 @@ pub(crate) struct Ipam {
 }
 
 impl Ipam {
-    /// Addresses of `subnet`, taken from `range` unless fixed ones are asked for; the gateway is taken.
-    pub(crate) fn new(subnet: Ipv4Net, range: Ipv4Net, gateway: Ipv4Addr) -> Self {
+    /// Addresses of `subnet`, taken from `range` unless fixed ones are asked for; the gateway, if there is one, is taken.
+    pub(crate) fn new(subnet: Ipv4Net, range: Ipv4Net, gateway: Option<Ipv4Addr>) -> Self {
         let hint = u32::from(range.network());
-        Self { subnet, range, taken: BTreeSet::from([u32::from(gateway)]), hint }
+        let taken = gateway.into_iter().map(u32::from).collect();
+        Self { subnet, range, taken, hint }
     }
 
     fn is_host_address(&self, address: u32) -> bool {
@@ -86,7 +87,7 @@ mod tests {
 
     fn ipam(subnet: &str, gateway: &str) -> Ipam {
         let subnet: Ipv4Net = subnet.parse().unwrap();
-        Ipam::new(subnet, subnet, gateway.parse().unwrap())
+        Ipam::new(subnet, subnet, gateway.parse().ok())
     }
 
     #[test]
@@ -120,7 +121,7 @@ mod tests {
         let mut ipam = Ipam::new(
             "10.0.0.0/24".parse().unwrap(),
             "10.0.0.128/30".parse().unwrap(),
-            Ipv4Addr::new(10, 0, 0, 1),
+            Some(Ipv4Addr::new(10, 0, 0, 1)),
         );
         assert_eq!(ipam.allocate(), Ok(Ipv4Addr::new(10, 0, 0, 128)));
         assert_eq!(ipam.take(Ipv4Addr::new(10, 0, 0, 9)), Ok(()));

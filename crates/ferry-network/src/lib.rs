@@ -5,7 +5,8 @@
 //! from any thread. What is slow in the kernel (making namespaces, deleting devices) is done by
 //! background threads owned by [`NetworkStack`].
 //!
-//! [`NetworkStack`] owns the nft table and the threads; [`BridgeNetwork`] is one bridge in it.
+//! [`NetworkStack`] owns the nft table and the threads; a [`Network`] is a bridge in it ([`BridgeNetwork`]) or has its
+//! endpoints on an interface of the host's ([`ParentNetwork`]).
 
 #![forbid(unsafe_code)]
 
@@ -18,8 +19,11 @@ mod endpoint;
 mod error;
 mod fault;
 mod firewall;
+mod interface;
 mod ipam;
 mod name_service;
+mod network;
+mod parent;
 mod ports;
 mod sandbox;
 mod stack;
@@ -35,5 +39,8 @@ pub use endpoint::{
     interface_counters,
 };
 pub use error::{NetworkError, PortError, ReleaseError};
+pub use ferry_sys::netlink::child::{ChildKind, IpvlanFlag, IpvlanMode, MacvlanMode};
 pub use name_service::{NAME_SERVER, NameSockets, name_sockets};
+pub use network::Network;
+pub use parent::{ParentConfig, ParentNetwork};
 pub use stack::NetworkStack;

@@ -19,6 +19,7 @@ use ferry_types::EndpointId;
 
 use crate::endpoint::Sandbox;
 use crate::error::NetworkError;
+use crate::interface;
 
 /// Name of the first interface inside.
 pub(crate) const FIRST_INTERFACE: &str = "eth0";
@@ -48,7 +49,7 @@ pub(crate) struct Ready {
 }
 
 /// Runs `f` on a thread of its own in a new namespace, with its descriptor.
-fn in_new_namespace<T: Send>(
+pub(crate) fn in_new_namespace<T: Send>(
     f: impl FnOnce(OwnedFd) -> Result<T, NetworkError> + Send,
 ) -> Result<T, NetworkError> {
     on_a_thread(move || {
@@ -99,34 +100,44 @@ pub(crate) fn isolated() -> Result<Sandbox, NetworkError> {
     })
 }
 
-fn sandbox(netns: OwnedFd) -> Result<Sandbox, NetworkError> {
+pub(crate) fn sandbox(netns: OwnedFd) -> Result<Sandbox, NetworkError> {
     let netns_inode = netns::inode(&netns).map_err(kernel("inspect network namespace"))?;
     Ok(Sandbox { netns, netns_inode })
 }
 
-/// A namespace with `eth0` on a bridge. `host` is a rtnetlink socket of the host's namespace.
-pub(crate) fn connected(host: &mut Socket, plug: &Plug) -> Result<Ready, NetworkError> {
-    in_new_namespace(|netns| build(host, plug, netns))
+/// A namespace with an interface on a bridge, `eth0` or as `named`. `host` is a rtnetlink socket of the host's namespace.
+pub(crate) fn connected(host: &mut Socket, plug: &Plug, named: Option<&str>) -> Result<Ready, NetworkError> {
+    in_new_namespace(|netns| build(host, plug, netns, named))
 }
 
-fn build(host: &mut Socket, plug: &Plug, netns: OwnedFd) -> Result<Ready, NetworkError> {
+fn build(host: &mut Socket, plug: &Plug, netns: OwnedFd, named: Option<&str>) -> Result<Ready, NetworkError> {
     let failed = |action| move |e: ferry_sys::netlink::NetlinkError| kernel(action)(e.into());
-    let inside = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
-    let host_veth =
-        create_pair(host, plug, netns.as_fd(), FIRST_INTERFACE).map_err(failed("create veth pair"))?;
+    let mut inside = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
+    let name = match named {
+        Some(_) => interface::name(&mut inside, named)?,
+        None => FIRST_INTERFACE.to_owned(),
+    };
+    let host_veth = create_pair(host, plug, netns.as_fd(), &name).map_err(failed("create veth pair"))?;
     set_sysctls();
-    finish(host, plug, netns, inside, host_veth, FIRST_INTERFACE)
+    if named.is_some() {
+        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+    }
+    finish(host, plug, netns, inside, host_veth, &name)
 }
 
-/// A further interface in a namespace that is in use: the next free `ethN`, on a bridge. On an error nothing is left.
-pub(crate) fn joined(host: &mut Socket, plug: &Plug, netns: BorrowedFd<'_>) -> Result<Ready, NetworkError> {
+/// A further interface in a namespace that is in use: the next free `ethN` or as `named`, on a bridge. On an error nothing
+/// is left.
+pub(crate) fn joined(
+    host: &mut Socket,
+    plug: &Plug,
+    netns: BorrowedFd<'_>,
+    named: Option<&str>,
+) -> Result<Ready, NetworkError> {
     let own = netns.try_clone_to_owned().map_err(kernel("keep network namespace"))?;
     in_namespace(netns, move || {
         let mut inside = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
         let failed = |action| move |e: ferry_sys::netlink::NetlinkError| kernel(action)(e.into());
-        let links = route::links(&mut inside).map_err(failed("list interfaces"))?;
-        let free = |n: &usize| !links.iter().any(|link| link.name == format!("eth{n}"));
-        let name = format!("eth{}", (0..).find(free).unwrap_or_default());
+        let name = interface::name(&mut inside, named)?;
         let host_veth = create_pair(host, plug, own.as_fd(), &name).map_err(failed("create veth pair"))?;
         let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
         finish(host, plug, own, inside, host_veth.clone(), &name).inspect_err(|_| {
@@ -253,7 +264,7 @@ pub(crate) fn is_veth_name(name: &str) -> bool {
 
 /// Settings of the calling thread's namespace that Docker makes for every container. Best effort: without IPv6 in the
 /// kernel the first is not there.
-fn set_sysctls() {
+pub(crate) fn set_sysctls() {
     let settings = [
         // No router discovery, multicast reports and link-local address on a network without IPv6.
         ("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1"),
@@ -411,7 +422,7 @@ fn fill(signal: &Signal, pools: &Mutex<Vec<Weak<Pool>>>, host: &mut Socket) {
             if signal.lock().stop {
                 return;
             }
-            match connected(host, &pool.plug) {
+            match connected(host, &pool.plug, None) {
                 Ok(ready) => {
                     failures = 0;
                     let mut stock = pool.lock();

@@ -1,8 +1,12 @@
 //! Work that may happen later: deleting veths that outlive their namespace, dropping UDP flows that
 //! would stick to a former owner of an address.
 
+use std::collections::HashMap;
+use std::fs;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,9 +18,18 @@ use ferry_sys::netlink::{Batch, Protocol, Socket};
 use ferry_types::net::PublishedPort;
 use rustix::io::Errno;
 
+use crate::interface;
+
 /// A veth goes with its namespace, for which the kernel takes some 50 ms, many at once. Only one that
 /// is still there after this time (somebody holds the namespace) is deleted by itself.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// What may outlive its namespace's container.
+#[derive(Debug)]
+enum Doomed {
+    Veth { index: u32, name: String },
+    Child { netns_inode: u64, interface: String, kind: &'static str, mac: [u8; 6] },
+}
 
 /// Something to do later.
 #[derive(Debug)]
@@ -27,6 +40,17 @@ pub(crate) enum Job {
         index: u32,
         /// Name: an index may belong to another device by then.
         name: String,
+    },
+    /// Delete an interface on a parent if its namespace still exists after a while.
+    ReapChild {
+        /// Inode of the namespace in nsfs.
+        netns_inode: u64,
+        /// Its name there.
+        interface: String,
+        /// Its driver.
+        kind: &'static str,
+        /// Its hardware address: the namespace may be another by then.
+        mac: [u8; 6],
     },
     /// Drop the UDP flows that a newly published port should get, or that an unpublished one had.
     DropUdpFlows {
@@ -55,7 +79,7 @@ impl Worker {
         let mut work = Work {
             route: Socket::open(Protocol::Route)?,
             netfilter: Socket::open(Protocol::Netfilter)?,
-            veths: Vec::new(),
+            doomed: Vec::new(),
         };
         let thread =
             thread::Builder::new().name("ferry-net-work".to_owned()).spawn(move || work.run(&queue))?;
@@ -91,18 +115,21 @@ struct Work {
     route: Socket,
     netfilter: Socket,
     /// In the order of their times.
-    veths: Vec<(Instant, u32, String)>,
+    doomed: Vec<(Instant, Doomed)>,
 }
 
 impl Work {
     fn run(&mut self, queue: &Receiver<Job>) {
         loop {
-            let job = match self.veths.first() {
+            let job = match self.doomed.first() {
                 None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some((due, ..)) => queue.recv_timeout(due.saturating_duration_since(Instant::now())),
+                Some((due, _)) => queue.recv_timeout(due.saturating_duration_since(Instant::now())),
             };
             match job {
-                Ok(Job::ReapVeth { index, name }) => self.veths.push((Instant::now() + GRACE, index, name)),
+                Ok(Job::ReapVeth { index, name }) => self.later(Doomed::Veth { index, name }),
+                Ok(Job::ReapChild { netns_inode, interface, kind, mac }) => {
+                    self.later(Doomed::Child { netns_inode, interface, kind, mac });
+                }
                 Ok(Job::DropUdpFlows { container, ports, published }) => {
                     self.drop_flows(container, &ports, published);
                 }
@@ -117,20 +144,31 @@ impl Work {
         }
     }
 
+    fn later(&mut self, doomed: Doomed) {
+        self.doomed.push((Instant::now() + GRACE, doomed));
+    }
+
     fn reap(&mut self, all: bool) {
         let now = Instant::now();
-        let due = if all { self.veths.len() } else { self.veths.iter().take_while(|v| v.0 <= now).count() };
+        let due = if all { self.doomed.len() } else { self.doomed.iter().take_while(|d| d.0 <= now).count() };
         let mut batch = Batch::new();
-        for (_, index, name) in self.veths.drain(..due) {
-            if matches!(route::link(&mut self.route, LinkRef::Index(index)), Ok(Some(link)) if link.name == name)
-            {
-                route::delete_link(&mut batch, index);
+        let mut children = Vec::new();
+        for (_, doomed) in self.doomed.drain(..due) {
+            match doomed {
+                Doomed::Veth { index, name } => {
+                    let link = route::link(&mut self.route, LinkRef::Index(index));
+                    if matches!(link, Ok(Some(link)) if link.name == name) {
+                        route::delete_link(&mut batch, index);
+                    }
+                }
+                child @ Doomed::Child { .. } => children.push(child),
             }
         }
         let gone = |_, errno| errno == Errno::NODEV.raw_os_error();
         if let Err(error) = self.route.execute_lenient(batch, &gone) {
             tracing::warn!(%error, "host veths not deleted");
         }
+        reap_children(&children);
     }
 
     fn drop_flows(&mut self, container: IpAddr, ports: &[PublishedPort], published: bool) {
@@ -146,6 +184,29 @@ impl Work {
         let family = if container.is_ipv4() { AddressFamily::Ipv4 } else { AddressFamily::Ipv6 };
         if let Err(error) = conntrack::delete_udp(&mut self.netfilter, family, doomed) {
             tracing::debug!(%error, "udp flows not dropped");
+        }
+    }
+}
+
+/// Removes interfaces on parents from namespaces that are still there, because somebody else lives in them.
+fn reap_children(children: &[Doomed]) {
+    if children.is_empty() {
+        return;
+    }
+    let mut namespaces = HashMap::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let path = process.path().join("ns/net");
+        if let Ok(metadata) = fs::metadata(&path) {
+            namespaces.entry(metadata.ino()).or_insert(path);
+        }
+    }
+    for child in children {
+        let Doomed::Child { netns_inode, interface, kind, mac } = child else { continue };
+        let Some(netns) = namespaces.get(netns_inode).and_then(|path| fs::File::open(path).ok()) else {
+            continue;
+        };
+        if let Err(error) = interface::remove_if(netns.as_fd(), interface, kind, Some(*mac)) {
+            tracing::warn!(%error, interface, "an interface of a container that ended is left");
         }
     }
 }

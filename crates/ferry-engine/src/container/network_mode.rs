@@ -9,6 +9,7 @@ use ferry_types::net::PublishRequest;
 use ipnet::Ipv4Net;
 
 use crate::config::parse_port_proto;
+use crate::network::endpoint_options::EndpointOptions;
 use crate::network::endpoints::BRIDGE;
 
 /// Which network a container has.
@@ -197,9 +198,7 @@ pub(crate) fn check_endpoint(endpoint: &EndpointSettings, fixed: &FixedAddresses
             return Err(wrong.iter().map(|w| format!("* {w}")).collect::<Vec<_>>().join("\n"));
         }
     }
-    if let Some((option, _)) = endpoint.driver_opts.iter().next() {
-        return Err(format!("the endpoint driver option {option} is not supported by ferry yet"));
-    }
+    EndpointOptions::parse(&endpoint.driver_opts)?;
     if *fixed == FixedAddresses::Never {
         if !endpoint.links.is_empty() {
             return Err("links on the default network are asked for with --link".to_owned());

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use ferry_api::EndpointSettings;
 use ferry_dns::table::{Host, View};
-use ferry_network::{BridgeNetwork, EndpointRecord, EndpointRequest, RelaySocket};
+use ferry_network::{EndpointRecord, EndpointRequest, Network, RelaySocket};
 
+use super::endpoint_options::EndpointOptions;
 use super::record::NetworkRecord;
 use crate::container::net_files;
 use crate::container::network_mode::{self, NetworkMode};
@@ -31,7 +32,7 @@ pub(crate) struct Joined {
 /// One network a container is to be on.
 struct Target {
     name: String,
-    bridge: Arc<BridgeNetwork>,
+    network: Network,
     settings: EndpointSettings,
     /// None for the default bridge.
     user: Option<NetworkRecord>,
@@ -39,13 +40,13 @@ struct Target {
 
 fn target(inner: &Inner, name: &str, settings: &EndpointSettings) -> Result<Target> {
     if name == BRIDGE {
-        let bridge = Arc::clone(&inner.bridge);
-        return Ok(Target { name: name.to_owned(), bridge, settings: settings.clone(), user: None });
+        let network = Network::Bridge(Arc::clone(&inner.bridge));
+        return Ok(Target { name: name.to_owned(), network, settings: settings.clone(), user: None });
     }
-    let network = inner.networks.find(name)?;
-    let bridge = Arc::clone(network.bridge()?);
-    let user = Some(network.record.clone());
-    Ok(Target { name: network.record.name.clone(), bridge, settings: settings.clone(), user })
+    let found = inner.networks.find(name)?;
+    let network = found.network()?.clone();
+    let user = Some(found.record.clone());
+    Ok(Target { name: found.record.name.clone(), network, settings: settings.clone(), user })
 }
 
 /// Joins every network the container is to be on: the first with `eth0`, in the order of [`order`]. What was joined is left
@@ -59,21 +60,21 @@ pub(crate) fn join_all(
     let wanted = order(record);
     let targets: Vec<Target> =
         wanted.iter().map(|(name, settings)| target(inner, name, settings)).collect::<Result<_>>()?;
-    let gateway = gateway(targets.iter().map(|t| (t.name.as_str(), &*t.bridge, &t.settings)));
+    let gateway = gateway(targets.iter().map(|t| (t.name.as_str(), &t.network, &t.settings)));
     let gateway = gateway.map(str::to_owned);
     let mut joined: Option<Joined> = None;
     for target in &targets {
         let is_gateway = gateway.as_deref() == Some(&*target.name);
         let request = request(record, target, is_gateway, joined.is_none())?;
         let endpoint = match &joined {
-            None => target.bridge.attach(&request)?,
-            Some(first) => target.bridge.join(first.netns.as_fd(), &request)?,
+            None => target.network.attach(&request)?,
+            Some(first) => target.network.join(first.netns.as_fd(), &request)?,
         };
         for warning in &endpoint.warnings {
             tracing::warn!(container = %record.id, "{warning}");
         }
-        let (bridge, undo) = (Arc::clone(&target.bridge), endpoint.record.clone());
-        steps.done("network endpoint", move || bridge.release(&undo).map_err(|e| e.to_string()));
+        let (network, undo) = (target.network.clone(), endpoint.record.clone());
+        steps.done("network endpoint", move || network.release(&undo).map_err(|e| e.to_string()));
         let joined = joined.get_or_insert_with(|| Joined {
             endpoints: BTreeMap::new(),
             netns: endpoint.sandbox.netns,
@@ -123,17 +124,17 @@ pub(crate) fn join_one(
 ) -> Result<EndpointRecord> {
     let target = target(inner, name, settings)?;
     let netns = namespace(pid)?;
-    let current: Vec<(String, Arc<BridgeNetwork>, EndpointSettings)> = connected(inner, record);
-    let all = current.iter().map(|(n, b, s)| (n.as_str(), &**b, s));
-    let all = all.chain([(target.name.as_str(), &*target.bridge, &target.settings)]);
+    let current = connected(inner, record);
+    let all = current.iter().map(|(n, network, s)| (n.as_str(), network, s));
+    let all = all.chain([(target.name.as_str(), &target.network, &target.settings)]);
     let is_gateway = gateway(all) == Some(&*target.name);
     // Ports stay where they are published.
     let mut request = request(record, &target, false, record.endpoints.is_empty())?;
     request.publish = Vec::new();
-    let endpoint = target.bridge.join(netns.as_fd(), &request)?;
+    let endpoint = target.network.join(netns.as_fd(), &request)?;
     let after = || -> Result<()> {
         if is_gateway {
-            target.bridge.route_through(netns.as_fd(), &endpoint.record)?;
+            target.network.route_through(netns.as_fd(), &endpoint.record)?;
         }
         if let Some(network) = &target.user {
             let mut endpoints = record.endpoints.clone();
@@ -146,7 +147,7 @@ pub(crate) fn join_one(
         Ok(())
     };
     after().inspect_err(|_| {
-        if let Err(error) = target.bridge.release(&endpoint.record) {
+        if let Err(error) = target.network.leave(netns.as_fd(), &endpoint.record) {
             tracing::warn!(%error, "a failed connection to a network is not fully undone");
         }
         if let Some(network) = &target.user {
@@ -159,10 +160,11 @@ pub(crate) fn join_one(
 /// A running container leaves a network.
 pub(crate) fn leave_one(inner: &Arc<Inner>, record: &ContainerRecord, name: &str, pid: i32) -> Result<()> {
     let Some(endpoint) = record.endpoints.get(name) else { return Ok(()) };
-    release(inner, name, endpoint);
-    if let Ok(target) = target(inner, name, &EndpointSettings::default()) {
-        // The interface is gone when the user is answered.
-        target.bridge.flush();
+    let netns = namespace(pid)?;
+    if let Some(network) = network_of(inner, name)
+        && let Err(error) = network.leave(netns.as_fd(), endpoint)
+    {
+        tracing::warn!(container = %record.id, %error, "releasing a network endpoint failed");
     }
     if name != BRIDGE
         && let Ok(network) = inner.networks.find(name)
@@ -173,11 +175,11 @@ pub(crate) fn leave_one(inner: &Arc<Inner>, record: &ContainerRecord, name: &str
     rest.endpoints.remove(name);
     rest.networks.remove(name);
     let current = connected(inner, &rest);
-    let next = gateway(current.iter().map(|(n, b, s)| (n.as_str(), &**b, s)));
-    if let Some((next, bridge, _)) = current.iter().find(|(n, ..)| Some(n.as_str()) == next)
+    let next = gateway(current.iter().map(|(n, network, s)| (n.as_str(), network, s)));
+    if let Some((next, network, _)) = current.iter().find(|(n, ..)| Some(n.as_str()) == next)
         && let Some(endpoint) = rest.endpoints.get(next)
     {
-        bridge.route_through(namespace(pid)?.as_fd(), endpoint)?;
+        network.route_through(netns.as_fd(), endpoint)?;
     }
     inner.names.look(&record.id, view(inner, &rest, &rest.endpoints));
     Ok(())
@@ -192,12 +194,15 @@ pub(crate) fn leave_all(inner: &Inner, record: &ContainerRecord) {
 }
 
 fn release(inner: &Inner, name: &str, endpoint: &EndpointRecord) {
-    let bridge = match name {
-        BRIDGE => Some(Arc::clone(&inner.bridge)),
-        name => inner.networks.find(name).ok().and_then(|n| n.bridge.clone()),
-    };
-    if let Some(Err(error)) = bridge.map(|bridge| bridge.release(endpoint)) {
+    if let Some(Err(error)) = network_of(inner, name).map(|network| network.release(endpoint)) {
         tracing::warn!(container = %endpoint.container, %error, "releasing a network endpoint failed");
+    }
+}
+
+fn network_of(inner: &Inner, name: &str) -> Option<Network> {
+    match name {
+        BRIDGE => Some(Network::Bridge(Arc::clone(&inner.bridge))),
+        name => inner.networks.find(name).ok().and_then(|n| n.network.clone()),
     }
 }
 
@@ -218,10 +223,10 @@ pub(crate) fn announce_again(inner: &Arc<Inner>, record: &ContainerRecord) {
 }
 
 /// The networks a container is on now.
-fn connected(inner: &Inner, record: &ContainerRecord) -> Vec<(String, Arc<BridgeNetwork>, EndpointSettings)> {
+fn connected(inner: &Inner, record: &ContainerRecord) -> Vec<(String, Network, EndpointSettings)> {
     let of = |name: &String| {
         let settings = record.networks.get(name).cloned().unwrap_or_default();
-        target(inner, name, &settings).ok().map(|t| (t.name, t.bridge, t.settings))
+        target(inner, name, &settings).ok().map(|t| (t.name, t.network, t.settings))
     };
     record.endpoints.keys().filter_map(of).collect()
 }
@@ -243,9 +248,9 @@ fn order(record: &ContainerRecord) -> Vec<(&String, &EndpointSettings)> {
 
 /// The network that leads to the outside: of those that do, the one of the highest priority, of these the first by name.
 fn gateway<'a>(
-    networks: impl Iterator<Item = (&'a str, &'a BridgeNetwork, &'a EndpointSettings)>,
+    networks: impl Iterator<Item = (&'a str, &'a Network, &'a EndpointSettings)>,
 ) -> Option<&'a str> {
-    let open = networks.filter(|(_, bridge, _)| !bridge.config().internal);
+    let open = networks.filter(|(_, network, _)| network.leads_out());
     open.map(|(name, _, settings)| (std::cmp::Reverse(settings.gw_priority), name))
         .min()
         .map(|(_, name)| name)
@@ -253,7 +258,7 @@ fn gateway<'a>(
 
 fn request(record: &ContainerRecord, target: &Target, gateway: bool, first: bool) -> Result<EndpointRequest> {
     let invalid = |e: String| EngineError::InvalidParameter(e);
-    let publish = match gateway {
+    let publish = match gateway && target.network.publishes() {
         true => network_mode::publish_requests(&record.host_config, &record.config).map_err(invalid)?,
         false => Vec::new(),
     };
@@ -261,6 +266,7 @@ fn request(record: &ContainerRecord, target: &Target, gateway: bool, first: bool
         "" if first => record.config.mac_address.as_str(),
         own => own,
     };
+    let options = EndpointOptions::parse(&target.settings.driver_opts).map_err(invalid)?;
     let mac = if mac.is_empty() { None } else { Some(network_mode::parse_mac(mac).map_err(invalid)?) };
     Ok(EndpointRequest {
         container: record.id.clone(),
@@ -270,6 +276,8 @@ fn request(record: &ContainerRecord, target: &Target, gateway: bool, first: bool
         mac,
         publish,
         default_route: gateway,
+        interface: options.interface,
+        sysctls: options.sysctls,
     })
 }
 

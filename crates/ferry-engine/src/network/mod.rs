@@ -1,9 +1,11 @@
 //! The networks of an engine: the default bridge, `host`, `none`, and those of its users. What the API shows and asks of them
 //! is here; [`registry`] keeps users' networks, [`endpoints`] puts containers on them, [`names`] has their names resolved.
 
+pub(crate) mod endpoint_options;
 pub(crate) mod endpoints;
 pub(crate) mod names;
 mod options;
+mod parent;
 mod record;
 pub(crate) mod registry;
 mod request;
@@ -265,7 +267,7 @@ impl Engine {
     }
 
     fn network_event(&self, kind: EventKind, record: &NetworkRecord) {
-        self.inner.events.network(kind, record.id.as_str(), &record.name, "bridge", None);
+        self.inner.events.network(kind, record.id.as_str(), &record.name, record.driver.name(), None);
     }
 
     fn predefined(&self, name: &str, driver: &str) -> Network {
@@ -326,7 +328,7 @@ fn to_wire(record: &NetworkRecord) -> Network {
         id: record.id.to_string(),
         created: Time::from_unix_nanos(i128::from(record.created_at)),
         scope: "local".to_owned(),
-        driver: if record.config_only { "null" } else { "bridge" }.to_owned(),
+        driver: if record.config_only { "null" } else { record.driver.name() }.to_owned(),
         enable_ipv4: true,
         ipam: Ipam {
             driver: "default".to_owned(),

@@ -36,16 +36,7 @@ impl BridgeOptions {
             };
             match name.as_str() {
                 "com.docker.network.bridge.name" if !value.is_empty() => parsed.device = Some(value.clone()),
-                "com.docker.network.driver.mtu" => {
-                    let number = value.parse::<i64>().map_err(|_| {
-                        invalid(&format!("strconv.Atoi: parsing \"{value}\": invalid syntax"))
-                    })?;
-                    let mtu = u32::try_from(number).ok().filter(|m| (68..=65_535).contains(m) || *m == 0);
-                    let mtu = mtu.ok_or_else(|| {
-                        EngineError::InvalidParameter(format!("invalid MTU number: {number}"))
-                    })?;
-                    parsed.mtu = (mtu != 0).then_some(mtu);
-                }
+                "com.docker.network.driver.mtu" => parsed.mtu = parse_mtu(name, value)?,
                 "com.docker.network.bridge.enable_icc" => parsed.icc = boolean()?,
                 "com.docker.network.bridge.enable_ip_masquerade" => parsed.masquerade = boolean()?,
                 "com.docker.network.bridge.host_binding_ipv4" => {
@@ -71,6 +62,18 @@ impl BridgeOptions {
         }
         Ok(parsed)
     }
+}
+
+/// An MTU; 0 is the default one.
+pub(crate) fn parse_mtu(name: &str, value: &str) -> Result<Option<u32>> {
+    let number = value.parse::<i64>().map_err(|_| {
+        EngineError::InvalidParameter(format!(
+            "failed to parse {name} value: {value} (strconv.Atoi: parsing \"{value}\": invalid syntax)"
+        ))
+    })?;
+    let mtu = u32::try_from(number).ok().filter(|m| (68..=65_535).contains(m) || *m == 0);
+    let mtu = mtu.ok_or_else(|| EngineError::InvalidParameter(format!("invalid MTU number: {number}")))?;
+    Ok((mtu != 0).then_some(mtu))
 }
 
 /// As Go's `strconv.ParseBool`.

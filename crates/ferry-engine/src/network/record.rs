@@ -25,6 +25,12 @@ pub(crate) struct NetworkRecord {
     pub created_at: i64,
     pub internal: bool,
     pub attachable: bool,
+    /// What its containers' interfaces are.
+    #[serde(default)]
+    pub driver: Driver,
+    /// The parent interface was made for the network, or for one before it.
+    #[serde(default)]
+    pub made_parent: bool,
     /// A configuration for other networks only.
     pub config_only: bool,
     /// The configuration it was made from.
@@ -34,6 +40,26 @@ pub(crate) struct NetworkRecord {
     pub ipam_options: BTreeMap<String, String>,
     /// The subnet; chosen when the network is made unless given. Configurations may have none.
     pub subnet: Option<Subnet>,
+}
+
+/// What a network's interfaces are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Driver {
+    #[default]
+    Bridge,
+    Macvlan,
+    Ipvlan,
+}
+
+impl Driver {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::Macvlan => "macvlan",
+            Self::Ipvlan => "ipvlan",
+        }
+    }
 }
 
 /// The addresses of a network.
@@ -52,6 +78,14 @@ pub(crate) struct Subnet {
 }
 
 impl NetworkRecord {
+    /// What to call its device in a message.
+    pub fn device_noun(&self) -> &'static str {
+        match self.driver {
+            Driver::Bridge => "bridge",
+            Driver::Macvlan | Driver::Ipvlan => "parent interface",
+        }
+    }
+
     /// Name of the bridge device.
     pub fn device(&self, options: &BridgeOptions) -> String {
         options.device.clone().unwrap_or_else(|| format!("br-{}", &self.id.as_str()[..12]))

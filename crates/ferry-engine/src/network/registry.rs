@@ -6,27 +6,36 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use ferry_network::{BridgeConfig, BridgeNetwork, NetworkError, NetworkStack};
+use ferry_network::{
+    BridgeConfig, BridgeNetwork, Network, NetworkError, NetworkStack, ParentConfig, ParentNetwork,
+};
 use ferry_types::NetworkId;
 use ipnet::Ipv4Net;
 
-use super::record::{NetworkRecord, Subnet};
+use super::parent;
+use super::record::{Driver, NetworkRecord, Subnet};
 use crate::error::{EngineError, Result};
 
 /// One network of a user's.
 pub(crate) struct UserNetwork {
     pub record: NetworkRecord,
-    /// Configurations have none, and networks whose bridge could not be brought up.
-    pub bridge: Option<Arc<BridgeNetwork>>,
+    /// Configurations have none, and networks whose device could not be brought up.
+    pub network: Option<Network>,
 }
 
 impl UserNetwork {
-    /// The bridge, if it has one.
-    pub fn bridge(&self) -> Result<&Arc<BridgeNetwork>> {
-        self.bridge.as_ref().ok_or_else(|| match self.record.config_only {
+    /// The bridge, if it is one.
+    pub fn bridge(&self) -> Option<&Arc<BridgeNetwork>> {
+        self.network.as_ref().and_then(Network::bridge)
+    }
+
+    /// What containers are put on, if it has that.
+    pub fn network(&self) -> Result<&Network> {
+        self.network.as_ref().ok_or_else(|| match self.record.config_only {
             true => EngineError::Forbidden("cannot create endpoint on configuration-only network".to_owned()),
             false => EngineError::System(format!(
-                "the bridge of network {} could not be brought up",
+                "the {} of network {} could not be brought up",
+                self.record.device_noun(),
                 self.record.name
             )),
         })
@@ -57,8 +66,8 @@ impl Networks {
             }
             match NetworkRecord::load(&path) {
                 Ok(record) => {
-                    let bridge = open_bridge(&stack, &record);
-                    all.insert(record.id.to_string(), Arc::new(UserNetwork { record, bridge }));
+                    let network = open_network(&stack, &record);
+                    all.insert(record.id.to_string(), Arc::new(UserNetwork { record, network }));
                 }
                 Err(error) => tracing::error!(%error, "a network's record is unreadable; it is left alone"),
             }
@@ -106,26 +115,26 @@ impl Networks {
         if others.iter().any(|n| n.record.name == record.name) {
             return Err(EngineError::Conflict(format!("network with name {} already exists", record.name)));
         }
-        let bridge =
-            if record.config_only { None } else { Some(self.make_bridge(&mut record, &others, taken)?) };
+        let network = if record.config_only { None } else { Some(self.make(&mut record, &others, taken)?) };
         if let Err(error) = record.save(&self.path(&record.id)) {
-            if let Some(Err(error)) = bridge.and_then(Arc::into_inner).map(BridgeNetwork::destroy) {
-                tracing::warn!(%error, "a bridge that was made for nothing is left");
+            let keep = parent_is_shared(&record, &others);
+            if let Some(Err(error)) = network.map(|network| network.close(keep)) {
+                tracing::warn!(%error, "a network device that was made for nothing is left");
             }
             return Err(error);
         }
         let id = record.id.to_string();
-        let network = Arc::new(UserNetwork { record, bridge });
+        let network = Arc::new(UserNetwork { record, network });
         self.all.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&network));
         Ok(network)
     }
 
-    fn make_bridge(
+    fn make(
         &self,
         record: &mut NetworkRecord,
         others: &[Arc<UserNetwork>],
         taken: &[Ipv4Net],
-    ) -> Result<Arc<BridgeNetwork>> {
+    ) -> Result<Network> {
         if let Some(wanted) = record.subnet.as_ref().map(|s| s.subnet) {
             let used = others.iter().filter(|n| !n.record.config_only);
             let used =
@@ -136,9 +145,49 @@ impl Networks {
                 ));
             }
         }
+        let network = match record.driver {
+            Driver::Bridge => self.make_bridge(record, others)?.into(),
+            Driver::Macvlan | Driver::Ipvlan => self.make_on_parent(record, others)?.into(),
+        };
+        self.settle(&network, record).inspect_err(|_| {
+            if let Err(error) = network.close(parent_is_shared(record, others)) {
+                tracing::warn!(%error, "a network device that was made for nothing is left");
+            }
+        })?;
+        Ok(network)
+    }
+
+    /// Writes down what was chosen for a network, and keeps its auxiliary addresses.
+    fn settle(&self, network: &Network, record: &mut NetworkRecord) -> Result<()> {
+        reserve(network, record)?;
+        let chosen = || Subnet {
+            subnet: network.subnet(),
+            gateway: None,
+            range: None,
+            reserved: BTreeMap::new(),
+            by_user: false,
+            gateway_by_user: false,
+        };
+        record.subnet.get_or_insert_with(chosen).gateway = network.gateway();
+        Ok(())
+    }
+
+    fn make_on_parent(
+        &self,
+        record: &mut NetworkRecord,
+        others: &[Arc<UserNetwork>],
+    ) -> Result<ParentNetwork> {
+        parent::check_shared(record, others.iter().map(|n| &n.record))?;
+        record.made_parent = others.iter().any(|n| n.record.made_parent && parent::same(&n.record, record));
+        let config = ParentConfig { pools: self.pools.clone(), ..parent::config(record)? };
+        let network = ParentNetwork::open(&self.stack, config)?;
+        record.made_parent = network.made_parent();
+        Ok(network)
+    }
+
+    fn make_bridge(&self, record: &NetworkRecord, others: &[Arc<UserNetwork>]) -> Result<BridgeNetwork> {
         let config = BridgeConfig { pools: self.pools.clone(), ..record.bridge()? };
-        let same =
-            |n: &&Arc<UserNetwork>| n.bridge.as_ref().is_some_and(|b| b.config().device == config.device);
+        let same = |n: &&Arc<UserNetwork>| n.bridge().is_some_and(|b| b.config().device == config.device);
         if let Some(other) = others.iter().find(same) {
             return Err(EngineError::Forbidden(format!(
                 "cannot create network {} ({device}): conflicts with network {} ({device}): networks have same bridge name",
@@ -147,19 +196,7 @@ impl Networks {
                 device = config.device
             )));
         }
-        let bridge = BridgeNetwork::open(&self.stack, config)?;
-        reserve(&bridge, record)?;
-        let (subnet, gateway) = (bridge.subnet(), bridge.gateway());
-        let chosen = || Subnet {
-            subnet,
-            gateway: None,
-            range: None,
-            reserved: BTreeMap::new(),
-            by_user: false,
-            gateway_by_user: false,
-        };
-        record.subnet.get_or_insert_with(chosen).gateway = Some(gateway);
-        Ok(Arc::new(bridge))
+        Ok(BridgeNetwork::open(&self.stack, config)?)
     }
 
     /// Removes a network. `in_use` gives the names and ids of the endpoints on it.
@@ -196,32 +233,40 @@ impl Networks {
             _ => {}
         }
         self.all.write().unwrap_or_else(PoisonError::into_inner).remove(record.id.as_str());
-        if let Some(bridge) = &network.bridge {
-            bridge.close()?;
+        if let Some(network) = &network.network {
+            network.close(parent_is_shared(record, &self.all()))?;
         }
         Ok(network)
     }
 }
 
 /// Keeps the auxiliary addresses from being given out.
-fn reserve(bridge: &BridgeNetwork, record: &NetworkRecord) -> Result<(), NetworkError> {
+fn reserve(network: &Network, record: &NetworkRecord) -> Result<(), NetworkError> {
     let addresses = record.subnet.iter().flat_map(|s| s.reserved.values());
-    addresses.copied().try_for_each(|address| bridge.reserve(address))
+    addresses.copied().try_for_each(|address| network.reserve(address))
 }
 
-fn open_bridge(stack: &NetworkStack, record: &NetworkRecord) -> Option<Arc<BridgeNetwork>> {
+/// Whether others than `record` use its parent interface.
+fn parent_is_shared(record: &NetworkRecord, all: &[Arc<UserNetwork>]) -> bool {
+    all.iter().any(|n| n.record.id != record.id && parent::same(&n.record, record))
+}
+
+fn open_network(stack: &NetworkStack, record: &NetworkRecord) -> Option<Network> {
     if record.config_only {
         return None;
     }
-    let opened = record.bridge().and_then(|config| {
-        let bridge = BridgeNetwork::open(stack, config)?;
-        reserve(&bridge, record)?;
-        Ok(bridge)
-    });
-    match opened {
-        Ok(bridge) => Some(Arc::new(bridge)),
+    let opened = || -> Result<Network> {
+        let network = match record.driver {
+            Driver::Bridge => BridgeNetwork::open(stack, record.bridge()?)?.into(),
+            Driver::Macvlan | Driver::Ipvlan => ParentNetwork::open(stack, parent::config(record)?)?.into(),
+        };
+        reserve(&network, record)?;
+        Ok(network)
+    };
+    match opened() {
+        Ok(network) => Some(network),
         Err(error) => {
-            tracing::error!(network = record.name, %error, "a network's bridge cannot be brought up");
+            tracing::error!(network = record.name, %error, "a network's device cannot be brought up");
             None
         }
     }

@@ -7,7 +7,8 @@ use ferry_types::NetworkId;
 use ipnet::Ipv4Net;
 
 use super::options::BridgeOptions;
-use super::record::{FORMAT, NetworkRecord, Subnet};
+use super::parent::child_kind;
+use super::record::{Driver, FORMAT, NetworkRecord, Subnet};
 use crate::error::{EngineError, Result};
 use crate::time::now_nanos;
 
@@ -25,7 +26,7 @@ pub(crate) fn to_record(
     find: impl Fn(&str) -> Option<NetworkRecord>,
 ) -> Result<NetworkRecord> {
     check_name(&request.name)?;
-    check_driver(&request)?;
+    let driver = check_driver(&request)?;
     if request.enable_ipv6 == Some(true) {
         return Err(later("IPv6 on networks (--ipv6)"));
     }
@@ -46,6 +47,8 @@ pub(crate) fn to_record(
         created_at: now_nanos(),
         internal: request.internal,
         attachable: request.attachable,
+        driver,
+        made_parent: false,
         config_only: request.config_only,
         config_from: request.config_from.map(|c| c.network).unwrap_or_default(),
         options: request.options.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
@@ -61,7 +64,11 @@ pub(crate) fn to_record(
     if !record.config_from.is_empty() {
         take_configuration(&mut record, find)?;
     }
-    BridgeOptions::parse(&record.options)?;
+    match driver {
+        Driver::Bridge => drop(BridgeOptions::parse(&record.options)?),
+        Driver::Macvlan | Driver::Ipvlan if record.config_only => {}
+        Driver::Macvlan | Driver::Ipvlan => drop(child_kind(&record)?),
+    }
     Ok(record)
 }
 
@@ -77,10 +84,12 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn check_driver(request: &NetworkCreateRequest) -> Result<()> {
+fn check_driver(request: &NetworkCreateRequest) -> Result<Driver> {
     let no_swarm = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.";
-    match request.driver.as_str() {
-        "" | "default" | "bridge" => {}
+    let driver = match request.driver.as_str() {
+        "" | "default" | "bridge" => Driver::Bridge,
+        "macvlan" => Driver::Macvlan,
+        "ipvlan" => Driver::Ipvlan,
         "host" | "null" => {
             return Err(EngineError::Forbidden(format!(
                 "only one instance of \"{}\" network is allowed",
@@ -88,9 +97,8 @@ fn check_driver(request: &NetworkCreateRequest) -> Result<()> {
             )));
         }
         "overlay" => return Err(EngineError::Unavailable(no_swarm.to_owned())),
-        "macvlan" | "ipvlan" => return Err(later(&format!("the network driver {}", request.driver))),
         other => return Err(EngineError::NotFound(format!("plugin \"{other}\" not found"))),
-    }
+    };
     match request.scope.as_str() {
         "" | "local" => {}
         "swarm" => {
@@ -103,7 +111,7 @@ fn check_driver(request: &NetworkCreateRequest) -> Result<()> {
     if request.ingress {
         return Err(EngineError::Forbidden("Ingress network can only be global scope network".to_owned()));
     }
-    Ok(())
+    Ok(driver)
 }
 
 /// What a network takes from a configuration, it must not say itself.

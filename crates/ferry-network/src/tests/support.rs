@@ -73,6 +73,8 @@ pub(super) fn request(publish: Vec<PublishRequest>) -> EndpointRequest {
         mac: None,
         publish,
         default_route: true,
+        interface: None,
+        sysctls: Vec::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Only what ferry needs, byte layouts from the kernel's `include/uapi/linux` headers named at each
 //! constant. Nothing here knows about containers.
 
+pub mod child;
 pub mod conntrack;
 pub mod message;
 pub mod nft;

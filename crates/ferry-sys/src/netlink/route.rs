@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use super::message::{APPEND, Attributes, Batch, CREATE, DUMP, EXCL, Message, REPLACE, text, u32_at};
 use super::socket::{NetlinkError, Socket};
 
-const RTM_NEWLINK: u16 = 16;
+pub(super) const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
@@ -18,18 +18,18 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const RTM_DELNEIGH: u16 = 29;
 
-const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_MTU: u16 = 4;
+pub(super) const IFLA_ADDRESS: u16 = 1;
+pub(super) const IFLA_IFNAME: u16 = 3;
+pub(super) const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
 const IFLA_OPERSTATE: u16 = 16;
 const IF_OPER_UP: u8 = 6;
-const IFLA_LINKINFO: u16 = 18;
+pub(super) const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
-const IFLA_NET_NS_FD: u16 = 28;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
+pub(super) const IFLA_NET_NS_FD: u16 = 28;
+pub(super) const IFLA_INFO_KIND: u16 = 1;
+pub(super) const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
@@ -57,7 +57,7 @@ const NDA_DST: u16 = 1;
 pub const UP: u32 = 0x1;
 
 /// `struct ifinfomsg`.
-fn ifinfo(index: u32, flags: u32, change: u32) -> [u8; 16] {
+pub(super) fn ifinfo(index: u32, flags: u32, change: u32) -> [u8; 16] {
     let mut b = [0; 16];
     b[4..8].copy_from_slice(&index.to_ne_bytes());
     b[8..12].copy_from_slice(&flags.to_ne_bytes());
@@ -244,6 +244,13 @@ pub fn delete_address(batch: &mut Batch, index: u32, address: Ipv4Addr, prefix: 
 /// Adds a default route through `gateway` in the main table.
 pub fn add_default_route(batch: &mut Batch, index: u32, gateway: Ipv4Addr) {
     default_route(batch, CREATE | APPEND, index, gateway);
+}
+
+/// Makes the default route of the main table lead to whoever is on a link, whichever way it led before.
+pub fn replace_device_route(batch: &mut Batch, index: u32) {
+    // struct rtmsg: RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_LINK, RTN_UNICAST
+    let header = [libc::AF_INET as u8, 0, 0, 0, 254, 3, 253, 1, 0, 0, 0, 0];
+    batch.message(RTM_NEWROUTE, CREATE | REPLACE).header(&header).u32(RTA_OIF, index);
 }
 
 fn default_route(batch: &mut Batch, flags: u16, index: u32, gateway: Ipv4Addr) {

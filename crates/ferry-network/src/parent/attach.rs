@@ -1,0 +1,245 @@
+//! The steps of giving a container an interface on a parent. Dropping an unfinished [`Attaching`] undoes all of them.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use ferry_sys::netlink::child::{self, ChildKind, MacvlanMode};
+use ferry_sys::netlink::route::{self, LinkChange, LinkRef};
+use ferry_sys::netlink::{Batch, NetlinkError, Protocol, Socket};
+use ferry_types::EndpointId;
+use rustix::io::Errno;
+
+use super::ParentNetwork;
+use super::link::reason;
+use super::retry::while_dying;
+use crate::endpoint::{Endpoint, EndpointRecord, EndpointRequest, Sandbox};
+use crate::error::NetworkError;
+use crate::fault::Step;
+use crate::{interface, sandbox};
+
+/// An endpoint in the making.
+pub(super) struct Attaching<'a> {
+    network: &'a ParentNetwork,
+    request: &'a EndpointRequest,
+    /// The namespace of a container that runs; a new one when absent.
+    netns: Option<BorrowedFd<'a>>,
+    endpoint: EndpointId,
+    address: Option<Ipv4Addr>,
+    /// The interface in a namespace that stays.
+    interface: Option<String>,
+    finished: bool,
+}
+
+impl<'a> Attaching<'a> {
+    pub(super) fn new(
+        network: &'a ParentNetwork,
+        request: &'a EndpointRequest,
+        netns: Option<BorrowedFd<'a>>,
+    ) -> Self {
+        let endpoint = EndpointId::random();
+        Self { network, request, netns, endpoint, address: None, interface: None, finished: false }
+    }
+
+    pub(super) fn run(mut self) -> Result<Endpoint, NetworkError> {
+        let parent = self.network.ensure_parent()?;
+        self.address = Some(self.allocate()?);
+        self.done(Step::Address)?;
+        let mut host = Socket::open(Protocol::Route).map_err(|source| NetworkError::Kernel {
+            action: "open rtnetlink for",
+            object: self.network.parent.name.clone(),
+            source,
+        })?;
+        let (network, request, address) = (self.network, self.request, self.address);
+        let plan = Plan { network, request, parent, address, fresh: self.netns.is_none() };
+        let made = match self.netns {
+            None => sandbox::in_new_namespace(|netns| plan.build(&mut host, netns))?,
+            Some(netns) => {
+                let own = netns.try_clone_to_owned().map_err(kernel("keep network namespace"))?;
+                sandbox::in_namespace(netns, || plan.build(&mut host, own))?
+            }
+        };
+        if self.netns.is_some() {
+            self.interface = Some(made.interface.clone());
+        }
+        self.done(Step::Configure)?;
+        let record = self.record(&made);
+        self.network.state().endpoints.insert(self.endpoint.clone(), record.clone());
+        self.done(Step::Register)?;
+        self.finished = true;
+        Ok(Endpoint { sandbox: made.sandbox, record, relays: Vec::new(), warnings: Vec::new() })
+    }
+
+    fn done(&self, step: Step) -> Result<(), NetworkError> {
+        self.network.stack.faults.after(step)
+    }
+
+    fn allocate(&self) -> Result<Ipv4Addr, NetworkError> {
+        let mut state = self.network.state();
+        let allocated = match self.request.ipv4 {
+            Some(fixed) => state.ipam.take(fixed).map(|()| fixed),
+            None => state.ipam.allocate(),
+        };
+        let fixed = self.request.ipv4.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        allocated.map_err(|e| self.network.refusal(e, fixed))
+    }
+
+    fn record(&self, made: &Made) -> EndpointRecord {
+        EndpointRecord {
+            endpoint: self.endpoint.clone(),
+            container: self.request.container.clone(),
+            bridge: self.network.config.tag(),
+            netns_inode: made.sandbox.netns_inode,
+            host_veth: String::new(),
+            host_ifindex: 0,
+            ipv4: self.address,
+            prefix: self.network.subnet.prefix_len(),
+            gateway: self.network.gateway.filter(|_| self.network.config.routed()),
+            ipv6: None,
+            prefix6: 0,
+            gateway6: None,
+            mac: made.mac,
+            interface: made.interface.clone(),
+            published: Vec::new(),
+        }
+    }
+}
+
+impl Drop for Attaching<'_> {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        let network = self.network;
+        network.state().endpoints.remove(&self.endpoint);
+        if let (Some(netns), Some(interface)) = (self.netns, &self.interface)
+            && let Err(error) = interface::remove_if(netns, interface, network.config.kind.name(), None)
+        {
+            tracing::warn!(%error, "failed attach not fully undone");
+        }
+        if let Some(address) = self.address {
+            network.state().ipam.free(address);
+        }
+    }
+}
+
+/// What is to be built.
+struct Plan<'a> {
+    network: &'a ParentNetwork,
+    request: &'a EndpointRequest,
+    /// Interface index.
+    parent: u32,
+    address: Option<Ipv4Addr>,
+    /// Whether the namespace is a new one.
+    fresh: bool,
+}
+
+/// What was built.
+struct Made {
+    sandbox: Sandbox,
+    interface: String,
+    mac: [u8; 6],
+}
+
+impl Plan<'_> {
+    /// On a thread in the namespace `netns`. On an error no interface is left there.
+    fn build(&self, host: &mut Socket, netns: OwnedFd) -> Result<Made, NetworkError> {
+        let mut inside = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
+        let interface = interface::name(&mut inside, self.request.interface.as_deref())?;
+        self.create(host, netns.as_fd(), &interface)?;
+        let configured = self.configure(&mut inside, &interface);
+        let mac = configured.inspect_err(|_| {
+            // The first error is what the caller needs to know.
+            let _ = interface::delete(&mut inside, &interface, self.network.config.kind.name(), None);
+        })?;
+        Ok(Made { sandbox: sandbox::sandbox(netns)?, interface, mac })
+    }
+
+    fn create(&self, host: &mut Socket, netns: BorrowedFd<'_>, name: &str) -> Result<(), NetworkError> {
+        let config = &self.network.config;
+        // An ipvlan's address is its parent's.
+        let mac = match config.kind {
+            ChildKind::Macvlan(_) => Some(self.request.mac.unwrap_or_else(random_mac)),
+            ChildKind::Ipvlan(..) => None,
+        };
+        let attempt = || {
+            let mut batch = Batch::new();
+            child::create_child(&mut batch, name, self.parent, netns, config.kind, mac, config.mtu);
+            host.execute(batch).map_err(|e| NetworkError::ParentPort {
+                kind: config.kind.name(),
+                reason: reason(&e),
+                errno: e.errno().unwrap_or_default(),
+            })
+        };
+        let passthru = config.kind == ChildKind::Macvlan(MacvlanMode::Passthru);
+        let dying = passthru && self.network.released_lately();
+        while_dying(attempt, |e| {
+            dying
+                && matches!(e, NetworkError::ParentPort { errno, .. } if *errno == Errno::INVAL.raw_os_error())
+        })
+    }
+
+    /// Addresses first, then up: so the interface announces them.
+    fn configure(&self, inside: &mut Socket, name: &str) -> Result<[u8; 6], NetworkError> {
+        let network = self.network;
+        let link = route::link(inside, LinkRef::Name(name)).map_err(failed("inspect an interface of"))?;
+        let gone = || kernel("inspect an interface")(std::io::ErrorKind::NotFound.into());
+        let link = link.ok_or_else(gone)?;
+        if self.fresh {
+            sandbox::set_sysctls();
+        }
+        for (path, value) in [
+            (format!("/proc/sys/net/ipv4/conf/{name}/arp_notify"), "1"),
+            (format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1"),
+        ] {
+            let _ = fs::write(path, value);
+        }
+        interface::set_sysctls(name, &self.request.sysctls)?;
+        let up = LinkChange { up: Some(true), ..LinkChange::default() };
+        let mut batch = Batch::new();
+        route::set_link(&mut batch, LinkRef::Index(1), &up);
+        if let Some(address) = self.address {
+            route::add_address(&mut batch, link.index, address, network.subnet.prefix_len());
+        }
+        inside.execute(batch).map_err(failed("configure an interface of"))?;
+        let attempt = || {
+            let mut batch = Batch::new();
+            route::set_link(&mut batch, LinkRef::Index(link.index), &up);
+            inside.execute(batch).map_err(failed("bring up an interface of"))
+        };
+        // Only another interface with this address on the parent is in the way.
+        let dying = network.released_lately();
+        while_dying(attempt, |e| {
+            let in_use = Errno::ADDRINUSE.raw_os_error();
+            dying && matches!(e, NetworkError::Kernel { source, .. } if source.raw_os_error() == Some(in_use))
+        })?;
+        if self.request.default_route && network.leads_out() {
+            let mut batch = Batch::new();
+            match network.gateway {
+                Some(gateway) if network.config.routed() => {
+                    route::add_default_route(&mut batch, link.index, gateway);
+                }
+                _ if network.config.routes_to_device() => route::replace_device_route(&mut batch, link.index),
+                _ => {}
+            }
+            inside.execute(batch).map_err(failed("set the default route of"))?;
+        }
+        <[u8; 6]>::try_from(link.mac).map_err(|_| gone())
+    }
+}
+
+/// Locally administered. Not made of the address, as those on bridges are: the one before with that address may not be
+/// gone yet, and two of the same cannot be on a parent.
+fn random_mac() -> [u8; 6] {
+    let id = EndpointId::random();
+    let byte = |n: usize| u8::from_str_radix(&id.as_str()[2 * n..2 * n + 2], 16).unwrap_or_default();
+    [(byte(0) & 0xfe) | 0x02, byte(1), byte(2), byte(3), byte(4), byte(5)]
+}
+
+fn failed(action: &'static str) -> impl Fn(NetlinkError) -> NetworkError {
+    move |e| kernel(action)(e.into())
+}
+
+fn kernel(action: &'static str) -> impl Fn(std::io::Error) -> NetworkError {
+    move |source| NetworkError::Kernel { action, object: "a container".to_owned(), source }
+}
