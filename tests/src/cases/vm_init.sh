@@ -130,6 +130,28 @@ has commit 'sha256:*' ferry commit changed changed
 is committed '125 new' ferry run --rm changed sh -c 'test ! -e /etc/passwd && echo $(ls / | grep -c layer) $(cat /new)'
 ferry rm changed >/dev/null
 
+at life
+# Restarts, probes, an init, names on a network of one's own.
+ferry run -d --name again --restart on-failure:2 busybox sh -c 'sleep 0.1; exit 3' >/dev/null
+ferry run -d --name well --health-cmd 'test -e /tmp/well' --health-interval 1s --health-retries 1 busybox sh -c 'touch /tmp/well; sleep 1000' >/dev/null
+has own-network '*' ferry network create names
+ferry run -d --name one --network names --memory 32m busybox sleep 1000 >/dev/null
+is name-resolved 0 code ferry run --rm --network names busybox ping -c 1 -W 3 one
+is init-first docker-init ferry run --rm --init busybox cat /proc/1/comm
+is init-forwards 143 code ferry run --rm --init busybox sh -c 'kill -TERM 1; sleep 5'
+health() { ferry inspect -f '{{.State.Health.Status}}' well; }
+until_is() { i=0; while [ $i -lt 100 ] && [ "$($2)" != $1 ]; do i=$((i+1)); sleep 0.1; done; $2; }
+is healthy healthy until_is healthy health
+ferry exec well rm /tmp/well
+is unhealthy unhealthy until_is unhealthy health
+is paused-while-probed well ferry pause well
+is probed-again 0 code ferry unpause well
+restarts() { ferry inspect -f '{{.RestartCount}}' again; }
+is restarts 2 until_is 2 restarts
+is gave-up exited until_is exited 'state again Status'
+is one-left 0 code ferry rm -f one well again
+is network-removed names ferry network rm names
+
 at controllers
 # Limits where a controller is missing: a group with a process hands nothing down.
 mkdir /sys/fs/cgroup/busy; sleep 1000 & sleeper=$!; echo $sleeper >/sys/fs/cgroup/busy/cgroup.procs
