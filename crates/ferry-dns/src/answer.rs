@@ -15,7 +15,7 @@ const TTL: u32 = 600;
 const PLAIN_UDP: u16 = 512;
 
 /// Bytes of a UDP response we are willing to send with EDNS (DNS flag day 2020).
-const LARGEST_UDP: u16 = 1232;
+pub(crate) const LARGEST_UDP: u16 = 1232;
 
 /// How a query is dealt with.
 #[derive(Debug, PartialEq)]
@@ -106,7 +106,7 @@ pub fn answer(table: &Table, view: &View, query: &[u8], transport: Transport, sh
     if view.ndots && single_label && matches!(question.query_type, RecordType::A | RecordType::AAAA) {
         return refuse(&message, ResponseCode::NXDomain);
     }
-    if view.servers.is_empty() {
+    if view.servers.is_empty() && !view.host_servers {
         return refuse(&message, ResponseCode::ServFail);
     }
     Outcome::Forward(Question {

@@ -1,7 +1,6 @@
 //! Responses of other servers, kept for as long as they allow (RFC 1035 section 7.4, RFC 2308).
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, ResponseCode};
@@ -18,12 +17,15 @@ const LONGEST_NEGATIVE: Duration = Duration::from_secs(60);
 /// Responses kept at most.
 const CAPACITY: usize = 4096;
 
+/// Bytes kept at most.
+const ROOM: usize = 2 << 20;
+
 /// Larger responses are rare and not worth their memory.
-const LARGEST: usize = 4096;
+const LARGEST: usize = 16 << 10;
 
 #[derive(Debug)]
 struct Entry {
-    response: Arc<Message>,
+    response: Box<[u8]>,
     stored: Instant,
     expires: Instant,
 }
@@ -32,6 +34,7 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct Cache {
     entries: HashMap<Question, Entry>,
+    bytes: usize,
 }
 
 impl Cache {
@@ -39,14 +42,14 @@ impl Cache {
     pub fn get(&mut self, question: &Question, now: Instant) -> Option<Vec<u8>> {
         let entry = self.entries.get(question)?;
         if entry.expires <= now {
-            self.entries.remove(question);
+            self.remove(question);
             return None;
         }
         let age = u32::try_from(now.duration_since(entry.stored).as_secs()).unwrap_or(u32::MAX);
         if age == 0 {
-            return entry.response.to_vec().ok();
+            return Some(entry.response.to_vec());
         }
-        let mut response = Message::clone(&entry.response);
+        let mut response = Message::from_vec(&entry.response).ok()?;
         let sections = [&mut response.answers, &mut response.authorities, &mut response.additionals];
         for record in sections.into_iter().flatten() {
             record.ttl = record.ttl.saturating_sub(age);
@@ -61,21 +64,37 @@ impl Cache {
         }
         let Ok(message) = Message::from_vec(response) else { return };
         let Some(lifetime) = lifetime(&message) else { return };
-        if self.entries.len() >= CAPACITY {
-            self.entries.retain(|_, entry| entry.expires > now);
+        self.remove(&question);
+        if self.is_full(response.len()) {
+            let expired: Vec<Question> =
+                self.entries.iter().filter(|(_, e)| e.expires <= now).map(|(q, _)| q.clone()).collect();
+            expired.iter().for_each(|question| self.remove(question));
         }
-        if self.entries.len() >= CAPACITY {
+        while self.is_full(response.len()) {
             // All are valid: the one that would go first makes room.
             let first = self.entries.iter().min_by_key(|(_, entry)| entry.expires).map(|(q, _)| q.clone());
-            first.and_then(|question| self.entries.remove(&question));
+            let Some(first) = first else { break };
+            self.remove(&first);
         }
-        let entry = Entry { response: Arc::new(message), stored: now, expires: now + lifetime };
+        self.bytes += response.len();
+        let entry = Entry { response: response.into(), stored: now, expires: now + lifetime };
         self.entries.insert(question, entry);
+    }
+
+    fn is_full(&self, more: usize) -> bool {
+        self.entries.len() >= CAPACITY || self.bytes + more > ROOM
+    }
+
+    fn remove(&mut self, question: &Question) {
+        if let Some(entry) = self.entries.remove(question) {
+            self.bytes = self.bytes.saturating_sub(entry.response.len());
+        }
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.entries.clear();
+        self.bytes = 0;
     }
 }
 
@@ -171,5 +190,17 @@ mod tests {
         }
         assert_eq!(cache.entries.len(), CAPACITY);
         assert!(cache.get(&question("n0."), start + Duration::from_secs(5)).is_none(), "the oldest went");
+        let name = Name::from_ascii("example.org.").unwrap();
+        let mut large = response(100);
+        for n in 0..800_u16 {
+            let address = Ipv4Addr::new(192, 0, (n >> 8) as u8, n as u8);
+            large.add_answer(Record::from_rdata(name.clone(), 100, RData::A(A(address))));
+        }
+        let bytes = large.to_vec().unwrap();
+        for n in 0..300 {
+            cache.put(question(&format!("l{n}.")), &bytes, start + Duration::from_secs(50));
+        }
+        assert!(cache.bytes <= ROOM && cache.entries.len() > 100, "{} {}", cache.bytes, cache.entries.len());
+        assert_eq!(cache.bytes, cache.entries.values().map(|e| e.response.len()).sum::<usize>());
     }
 }

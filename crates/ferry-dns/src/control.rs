@@ -29,6 +29,8 @@ pub enum Request {
     Add { id: String, view: View },
     /// A container sees something else now. Refused when it is not served.
     SetView { id: String, view: View },
+    /// The container's first process, as a pidfd: when it ends the container is served no more.
+    Watch { id: String },
     /// A container ended: close its sockets.
     Remove { id: String },
     /// Know only these containers and networks.
@@ -132,6 +134,17 @@ fn carry_out(server: &Server, request: Request, fds: Vec<OwnedFd>) -> Reply {
                 return Reply::Refused { reason: format!("{id} is not served") };
             }
         }
+        Request::Watch { id } => {
+            let pidfd: Result<[OwnedFd; 1], _> = fds.try_into();
+            let Ok([pidfd]) = pidfd else {
+                return Reply::Refused { reason: "to watch a container takes its process".to_owned() };
+            };
+            match server.watch(&id, pidfd) {
+                Ok(true) => {}
+                Ok(false) => return Reply::Refused { reason: format!("{id} is not served") },
+                Err(error) => return Reply::Refused { reason: format!("watch {id}: {error}") },
+            }
+        }
         Request::Remove { id } => server.remove(&id),
         Request::Retain { clients, networks } => {
             let (clients, networks) = (set(clients), set(networks));
@@ -157,7 +170,7 @@ mod tests {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let _context = runtime.enter();
-        let server = Server::new(4);
+        let server = Server::new(4, "/nonexistent".into());
         let (ours, theirs) = UnixStream::pair().unwrap();
         std::thread::scope(|scope| {
             let serving = scope.spawn(|| {

@@ -4,6 +4,7 @@
 //! - [`answer`]: from a query and a container's view to a response, or to the decision to ask elsewhere. Pure.
 //! - [`cache`]: responses of other servers, as long as they are valid. Pure; the time is an argument.
 //! - [`upstream`]: asking other servers, over UDP and TCP.
+//! - [`host`]: the host's own servers, as its `resolv.conf` names them.
 //! - [`server`]: the sockets of all containers, in one thread.
 //! - [`control`]: what the engine and the process that serves say to each other.
 //!
@@ -14,6 +15,7 @@
 pub mod answer;
 pub mod cache;
 pub mod control;
+pub mod host;
 pub mod server;
 pub mod table;
 pub mod upstream;

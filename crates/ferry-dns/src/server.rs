@@ -4,16 +4,20 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
+use tokio::net::unix::pipe::Receiver;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::answer::{self, Outcome, Question, Transport};
+use crate::host::HostServers;
 use crate::table::{Network, Table, View};
 use crate::upstream::{Upstream, read_framed, write_framed};
 
@@ -26,24 +30,29 @@ const CONNECTIONS: usize = 64;
 /// Bytes of a query; what is longer is no query.
 const LONGEST_QUERY: usize = 4096;
 
+/// Questions of one container under way elsewhere at once. More are dropped, as a full queue of the kernel's would drop
+/// them: one container shall not take all memory.
+const UNDER_WAY: usize = 10_000;
+
 /// Answers the containers' queries. All work is done by tasks of the runtime that calls [`Server::add`].
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
-    clients: Mutex<HashMap<String, Client>>,
+    clients: Arc<Mutex<HashMap<String, Client>>>,
 }
 
 #[derive(Debug)]
 struct Shared {
     table: RwLock<Table>,
     upstream: Upstream,
+    host: HostServers,
     turn: AtomicUsize,
 }
 
 #[derive(Debug)]
 struct Client {
     view: Arc<RwLock<Arc<View>>>,
-    tasks: [AbortHandle; 2],
+    tasks: Vec<AbortHandle>,
 }
 
 impl Drop for Client {
@@ -53,11 +62,16 @@ impl Drop for Client {
 }
 
 impl Server {
-    /// `sockets`: how many questions may be asked of other servers at once; further ones wait.
-    pub fn new(sockets: usize) -> Self {
-        let shared =
-            Shared { table: RwLock::default(), upstream: Upstream::new(sockets), turn: AtomicUsize::new(0) };
-        Self { shared: Arc::new(shared), clients: Mutex::default() }
+    /// `sockets`: how many questions may be asked of other servers at once; further ones wait. `resolv_conf` is the file
+    /// that names the host's servers.
+    pub fn new(sockets: usize, resolv_conf: PathBuf) -> Self {
+        let shared = Shared {
+            table: RwLock::default(),
+            upstream: Upstream::new(sockets),
+            host: HostServers::new(resolv_conf),
+            turn: AtomicUsize::new(0),
+        };
+        Self { shared: Arc::new(shared), clients: Arc::default() }
     }
 
     /// Sets what a network's containers know of each other.
@@ -79,7 +93,7 @@ impl Server {
         let view = Arc::new(RwLock::new(Arc::new(view)));
         let datagrams = tokio::spawn(serve_udp(Arc::clone(&self.shared), Arc::clone(&view), udp));
         let streams = tokio::spawn(serve_tcp(Arc::clone(&self.shared), Arc::clone(&view), tcp));
-        let tasks = [datagrams.abort_handle(), streams.abort_handle()];
+        let tasks = vec![datagrams.abort_handle(), streams.abort_handle()];
         self.clients().insert(id.to_owned(), Client { view, tasks });
         Ok(())
     }
@@ -95,6 +109,28 @@ impl Server {
         }
     }
 
+    /// Closes a container's sockets when the process behind `pidfd` ends: they keep its network namespace from going away,
+    /// and there may be no engine to say so. `false` when the container is not served.
+    pub fn watch(&self, id: &str, pidfd: OwnedFd) -> io::Result<bool> {
+        // It is never read from, only waited for, which works for whatever epoll(7) takes.
+        let pidfd = Receiver::from_owned_fd_unchecked(pidfd)?;
+        let mut clients = self.clients();
+        let Some(client) = clients.get_mut(id) else { return Ok(false) };
+        let (all, view, id) = (Arc::downgrade(&self.clients), Arc::clone(&client.view), id.to_owned());
+        let waiting = tokio::spawn(async move {
+            // Readable for good once the process has ended (pidfd_open(2)).
+            let ended = pidfd.readable().await;
+            let Some(all) = all.upgrade().filter(|_| ended.is_ok()) else { return };
+            let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+            // A container that was started again has another view.
+            if all.get(&id).is_some_and(|client| Arc::ptr_eq(&client.view, &view)) {
+                all.remove(&id);
+            }
+        });
+        client.tasks.push(waiting.abort_handle());
+        Ok(true)
+    }
+
     /// Closes a container's sockets.
     pub fn remove(&self, id: &str) {
         self.clients().remove(id);
@@ -107,7 +143,10 @@ impl Server {
         clients.retain(|id, _| client(id));
         self.shared.table.write().unwrap_or_else(PoisonError::into_inner).retain(network);
         let views: Vec<_> = clients.values().map(|c| current(&c.view)).collect();
-        self.shared.upstream.retain(|servers| views.iter().any(|view| view.servers == servers));
+        let host = self.shared.host.get(Instant::now());
+        self.shared
+            .upstream
+            .retain(|servers| *host == *servers || views.iter().any(|v| v.servers == servers));
     }
 
     /// Containers served, in no order.
@@ -127,7 +166,7 @@ fn current(view: &RwLock<Arc<View>>) -> Arc<View> {
 /// What is to be done with a query.
 enum Next {
     Send(Vec<u8>),
-    Ask(Arc<View>, Question),
+    Ask(Arc<[IpAddr]>, Question),
     Nothing,
 }
 
@@ -144,10 +183,14 @@ impl Shared {
             Outcome::Respond(bytes) => Next::Send(bytes),
             Outcome::Ignore => Next::Nothing,
             Outcome::Forward(question) => {
-                let known = self.upstream.remembered(&view.servers, &question);
+                let servers = match view.host_servers {
+                    true => self.host.get(Instant::now()),
+                    false => view.servers.as_slice().into(),
+                };
+                let known = self.upstream.remembered(&servers, &question);
                 match known.and_then(|bytes| fit(&bytes, query, transport)) {
                     Some(bytes) => Next::Send(bytes),
-                    None => Next::Ask(view, question),
+                    None => Next::Ask(servers, question),
                 }
             }
         }
@@ -174,6 +217,7 @@ fn fit(response: &[u8], query: &[u8], transport: Transport) -> Option<Vec<u8>> {
 
 async fn serve_udp(shared: Arc<Shared>, view: Arc<RwLock<Arc<View>>>, socket: tokio::net::UdpSocket) {
     let socket = Arc::new(socket);
+    let room = Arc::new(Semaphore::new(UNDER_WAY));
     let mut buffer = vec![0; LONGEST_QUERY];
     loop {
         let (length, peer) = match socket.recv_from(&mut buffer).await {
@@ -190,10 +234,12 @@ async fn serve_udp(shared: Arc<Shared>, view: Arc<RwLock<Arc<View>>>, socket: to
         match shared.decide(&view, query, Transport::Udp) {
             Next::Nothing => {}
             Next::Send(response) => send(&socket, &response, peer).await,
-            Next::Ask(view, question) => {
+            Next::Ask(servers, question) => {
+                let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
                 let (shared, socket, query) = (Arc::clone(&shared), Arc::clone(&socket), query.to_vec());
                 tokio::spawn(async move {
-                    let response = shared.ask(&view.servers, question, &query, Transport::Udp).await;
+                    let _permit = permit;
+                    let response = shared.ask(&servers, question, &query, Transport::Udp).await;
                     if let Some(response) = response {
                         send(&socket, &response, peer).await;
                     }
@@ -241,7 +287,7 @@ async fn serve_connection(
         let response = match shared.decide(view, &query, Transport::Tcp) {
             Next::Nothing => return Ok(()),
             Next::Send(response) => Some(response),
-            Next::Ask(view, question) => shared.ask(&view.servers, question, &query, Transport::Tcp).await,
+            Next::Ask(servers, question) => shared.ask(&servers, question, &query, Transport::Tcp).await,
         };
         match response {
             Some(response) => timeout(IDLE, write_framed(&mut stream, &response)).await??,
@@ -289,7 +335,7 @@ mod tests {
 
     #[tokio::test]
     async fn serves_over_udp_and_tcp_and_stops() {
-        let server = Server::new(8);
+        let server = Server::new(8, PathBuf::from("/nonexistent"));
         server.set_network("n", &network());
         let (udp, tcp, at) = sockets();
         let view = View { networks: vec!["n".into()], ..View::default() };
@@ -313,7 +359,7 @@ mod tests {
     /// Ten thousand questions a second, none lost: a burst of questions answered one and all.
     #[tokio::test]
     async fn a_burst_is_answered_without_loss() {
-        let server = Server::new(8);
+        let server = Server::new(8, PathBuf::from("/nonexistent"));
         server.set_network("n", &network());
         let (udp, tcp, at) = sockets();
         server.add("c", View { networks: vec!["n".into()], ..View::default() }, udp, tcp).unwrap();
@@ -330,5 +376,50 @@ mod tests {
             }
         }
         assert_eq!(answered, 10_000);
+    }
+
+    #[tokio::test]
+    async fn a_container_whose_process_ends_is_served_no_more() {
+        let server = Server::new(8, PathBuf::from("/nonexistent"));
+        // A pipe whose writer goes away becomes readable as a pidfd does.
+        let watch = |server: &Server| {
+            let (reader, writer) = std::io::pipe().unwrap();
+            assert!(server.watch("c", reader.into()).unwrap());
+            writer
+        };
+        let add = |server: &Server| {
+            let (udp, tcp, _) = sockets();
+            server.add("c", View::default(), udp, tcp).unwrap();
+        };
+        assert!(!server.watch("c", std::io::pipe().unwrap().0.into()).unwrap(), "it is not served yet");
+        add(&server);
+        let first = watch(&server);
+        add(&server);
+        let second = watch(&server);
+        drop(first);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(server.served(), ["c"], "it was started again");
+        drop(second);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(server.served().is_empty());
+    }
+
+    #[tokio::test]
+    async fn one_container_has_a_limit_of_open_questions() {
+        let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let server = Server::new(4, PathBuf::from("/nonexistent"));
+        let (udp, tcp, at) = sockets();
+        let servers = vec![silent.local_addr().unwrap().ip()];
+        server.add("c", View { servers, ..View::default() }, udp, tcp).unwrap();
+        let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        socket.connect(at).await.unwrap();
+        for n in 0..UNDER_WAY + 2_000 {
+            socket.send(&query(&format!("n{n}.example."))).await.unwrap();
+            if n % 100 == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        assert!((UNDER_WAY / 2..UNDER_WAY + 100).contains(&tasks), "{tasks}");
     }
 }

@@ -33,6 +33,9 @@ pub struct View {
     pub links: Vec<(String, String)>,
     /// Servers for every other name; none on networks without a way out.
     pub servers: Vec<IpAddr>,
+    /// Those of the host's, as they are when something is asked, come in place of `servers`.
+    #[serde(default)]
+    pub host_servers: bool,
     /// The container was given `ndots` of at least one: names without a dot are not asked of others, the
     /// container's resolver adds its search domains first.
     pub ndots: bool,

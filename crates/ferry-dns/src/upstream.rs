@@ -10,14 +10,23 @@ use hickory_proto::op::{Message, MessageType, ResponseCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::answer::{Question, Transport};
+use crate::answer::{LARGEST_UDP, Question, Transport};
 use crate::cache::Cache;
 
-/// How long one server has for its response. Resolvers in containers give up after five seconds (resolv.conf(5)),
-/// and the second server should have had its turn by then.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a question may take. Resolvers in containers give up after five seconds (resolv.conf(5)).
+const PATIENCE: Duration = Duration::from_millis(4500);
+
+/// How long a server is waited for before the next one is asked as well; whoever answers first is heard.
+const HEAD_START: Duration = Duration::from_secs(1);
+
+/// Bytes of a response by datagram: what we say we take, and some more for servers that do not listen.
+const DATAGRAM: usize = 2048;
+
+/// Lists of servers whose responses are remembered.
+const GROUPS: usize = 16;
 
 /// As many servers as resolv.conf(5) knows (`MAXNS`).
 const SERVERS: usize = 3;
@@ -77,10 +86,16 @@ impl Upstream {
 
     fn with<T>(&self, servers: &[IpAddr], act: impl FnOnce(&mut Group) -> T) -> T {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        match groups.get_mut(servers) {
-            Some(group) => act(group),
-            None => act(groups.entry(servers.to_vec()).or_default()),
+        if let Some(group) = groups.get_mut(servers) {
+            return act(group);
         }
+        if groups.len() >= GROUPS {
+            let idle = groups.iter().find(|(_, group)| group.under_way.is_empty());
+            if let Some(idle) = idle.map(|(servers, _)| servers.clone()) {
+                groups.remove(&idle);
+            }
+        }
+        act(groups.entry(servers.to_vec()).or_default())
     }
 
     /// Forgets what other servers than these lists said.
@@ -130,19 +145,26 @@ impl Upstream {
         response
     }
 
+    /// Asks one server after the other, each with a head start; the first useful response wins.
     async fn ask_in_turn(&self, servers: &[IpAddr], query: &[u8], transport: Transport) -> Option<Vec<u8>> {
         let _socket = self.sockets.acquire().await.ok()?;
+        let query: Arc<[u8]> = query.into();
+        let servers: Vec<SocketAddr> =
+            servers.iter().take(SERVERS).map(|server| SocketAddr::new(*server, self.port)).collect();
+        let mut next = servers.into_iter().peekable();
+        // Whoever is still being asked when this returns, is asked no more.
+        let mut asked = JoinSet::new();
         let mut refused = None;
-        for server in servers.iter().take(SERVERS) {
-            let at = SocketAddr::new(*server, self.port);
-            let asked = async {
-                match transport {
-                    Transport::Udp => over_udp(at, query).await,
-                    Transport::Tcp => over_tcp(at, query).await,
-                }
-            };
-            match timeout(PATIENCE, asked).await {
-                Ok(Ok(response)) => match code(&response) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(server) = next.next() {
+                let query = Arc::clone(&query);
+                asked.spawn(async move { (server, ask_one(server, &query, transport).await) });
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let patience = if next.peek().is_some() { left.min(HEAD_START) } else { left };
+            match timeout(patience, asked.join_next()).await {
+                Ok(Some(Ok((_, Ok(response))))) => match code(&response) {
                     // Another server may be able or willing.
                     Some(ResponseCode::ServFail | ResponseCode::Refused | ResponseCode::NotImp) => {
                         refused = Some(response);
@@ -150,12 +172,30 @@ impl Upstream {
                     Some(_) => return Some(response),
                     None => {}
                 },
-                Ok(Err(error)) => tracing::debug!("name server {server}: {error}"),
-                Err(_) => tracing::debug!("name server {server} did not answer in time"),
+                Ok(Some(Ok((server, Err(error))))) => tracing::debug!("name server {server}: {error}"),
+                Ok(Some(Err(_))) => {}
+                Ok(None) if next.peek().is_none() => return refused,
+                Err(_) if left.is_zero() || next.peek().is_none() => {
+                    tracing::debug!("no name server answered in time");
+                    return refused;
+                }
+                Ok(None) | Err(_) => {}
             }
         }
-        refused
     }
+}
+
+/// Asks one server; what does not fit into a datagram is asked for again over TCP (RFC 7766 section 5).
+async fn ask_one(server: SocketAddr, query: &[u8], transport: Transport) -> std::io::Result<Vec<u8>> {
+    if transport == Transport::Udp {
+        let response = over_udp(server, query).await?;
+        // The flag TC of the header.
+        if response.get(2).is_none_or(|flags| flags & 2 == 0) {
+            return Ok(response);
+        }
+        return Ok(over_tcp(server, query).await.unwrap_or(response));
+    }
+    over_tcp(server, query).await
 }
 
 fn code(response: &[u8]) -> Option<ResponseCode> {
@@ -175,8 +215,16 @@ impl Sent {
         let mut id = [0; 2];
         getrandom::fill(&mut id).map_err(|_| invalid("no random numbers"))?;
         let mut query = query.to_vec();
-        query.get_mut(..2).ok_or_else(|| invalid("short query"))?.copy_from_slice(&id);
-        let message = Message::from_vec(&query).map_err(|_| invalid("malformed query"))?;
+        let mut message = Message::from_vec(&query).map_err(|_| invalid("malformed query"))?;
+        message.metadata.id = u16::from_be_bytes(id);
+        match &mut message.edns {
+            // No more than is read.
+            Some(edns) if edns.max_payload() > LARGEST_UDP => {
+                edns.set_max_payload(LARGEST_UDP);
+                query = message.to_vec().map_err(|_| invalid("query that cannot be encoded"))?;
+            }
+            _ => query.get_mut(..2).ok_or_else(|| invalid("short query"))?.copy_from_slice(&id),
+        }
         Ok(Self { query, message })
     }
 
@@ -199,7 +247,7 @@ async fn over_udp(server: SocketAddr, query: &[u8]) -> std::io::Result<Vec<u8>> 
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(server).await?;
     socket.send(&sent.query).await?;
-    let mut buffer = vec![0; 4096];
+    let mut buffer = vec![0; DATAGRAM];
     loop {
         let length = socket.recv(&mut buffer).await?;
         if sent.is_answered_by(&buffer[..length]) {
@@ -315,6 +363,72 @@ mod tests {
         let servers = [first.into(), second.into()];
         let answered = upstream.ask(&servers, question, &bytes, Transport::Udp).await.unwrap();
         assert_eq!(code(&answered), Some(ResponseCode::NoError));
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_delays_by_its_head_start_only() {
+        let (first, second) = (Ipv4Addr::new(127, 0, 0, 4), Ipv4Addr::new(127, 0, 0, 5));
+        let silent = UdpSocket::bind((first, 0)).await.unwrap();
+        let port = silent.local_addr().unwrap().port();
+        server(second, port, ResponseCode::NoError).await;
+        let upstream = Upstream::on_port(10, port);
+        let (question, bytes) = query();
+        let begin = Instant::now();
+        let servers = [first.into(), second.into()];
+        assert!(upstream.ask(&servers, question.clone(), &bytes, Transport::Udp).await.is_some());
+        assert!(begin.elapsed() < HEAD_START * 2, "{:?}", begin.elapsed());
+        // With nobody else to ask, it is waited for until the container gives up, not longer.
+        let begin = Instant::now();
+        assert_eq!(upstream.ask(&[first.into()], question, &bytes, Transport::Udp).await, None);
+        assert!((PATIENCE..PATIENCE * 2).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+    }
+
+    #[tokio::test]
+    async fn what_is_torn_is_asked_for_again_over_tcp() {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = udp.local_addr().unwrap().port();
+        let tcp = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            let (length, peer) = udp.recv_from(&mut buffer).await.unwrap();
+            let query = Message::from_vec(&buffer[..length]).unwrap();
+            assert_eq!(query.edns.as_ref().unwrap().max_payload(), LARGEST_UDP, "no more than we read");
+            let mut torn = query.into_response();
+            torn.metadata.truncation = true;
+            udp.send_to(&torn.to_vec().unwrap(), peer).await.unwrap();
+            let (mut stream, _) = tcp.accept().await.unwrap();
+            let query = read_framed(&mut stream).await.unwrap();
+            let mut whole = Message::from_vec(&query).unwrap().into_response();
+            let name = whole.queries[0].name.clone();
+            for n in 0..100 {
+                whole.add_answer(Record::from_rdata(
+                    name.clone(),
+                    60,
+                    RData::A(A(Ipv4Addr::new(192, 0, 2, n))),
+                ));
+            }
+            write_framed(&mut stream, &whole.to_vec().unwrap()).await.unwrap();
+        });
+        let upstream = Upstream::on_port(10, port);
+        let (question, bytes) = query();
+        let mut large = Message::from_vec(&bytes).unwrap();
+        let mut edns = hickory_proto::op::Edns::new();
+        edns.set_max_payload(65_000);
+        large.set_edns(edns);
+        let bytes = large.to_vec().unwrap();
+        let servers = [IpAddr::from(Ipv4Addr::LOCALHOST)];
+        let response = upstream.ask(&servers, question.clone(), &bytes, Transport::Udp).await.unwrap();
+        assert_eq!(Message::from_vec(&response).unwrap().answers.len(), 100);
+        assert!(upstream.remembered(&servers, &question).is_some(), "whole answers are remembered");
+    }
+
+    #[tokio::test]
+    async fn lists_of_servers_are_forgotten() {
+        let upstream = Upstream::on_port(10, 1);
+        for n in 0..100 {
+            upstream.remembered(&[IpAddr::from([10, 0, 0, n])], &query().0);
+        }
+        assert_eq!(upstream.groups.lock().unwrap().len(), GROUPS);
     }
 
     #[tokio::test]

@@ -20,8 +20,11 @@ pub(crate) const COMMAND: &str = "name-server";
 /// A name server that serves nobody ends after this time, and the engine starts another one when it needs it.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// Descriptors that are not for questions to other servers: two per container and what the process needs itself.
+/// Descriptors that are not for questions to other servers: three per container and what the process needs itself.
 const RESERVED: u64 = 256;
+
+/// Sockets a question may need at once: one for each server that is asked, and one in reserve.
+const SOCKETS: u64 = 4;
 
 /// Runs the name server; the only argument is the path of its control socket.
 pub(crate) fn run(mut args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -50,7 +53,7 @@ fn serve(path: &Path) -> Result<()> {
     let _ = setrlimit(Resource::Nofile, limit);
     let descriptors = limit.current.unwrap_or(1 << 20);
     let questions =
-        usize::try_from(descriptors.saturating_sub(RESERVED) / 2).unwrap_or(1024).clamp(64, 16_384);
+        usize::try_from(descriptors.saturating_sub(RESERVED) / SOCKETS).unwrap_or(1024).clamp(64, 16_384);
 
     // Whoever held the name before does not answer any more, or this process would not have been started.
     match std::fs::remove_file(path) {
@@ -65,7 +68,8 @@ fn serve(path: &Path) -> Result<()> {
         .with_context(|| format!("set the mode of {}", path.display()))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(accept(listener, Arc::new(Server::new(questions))))?;
+    runtime
+        .block_on(accept(listener, Arc::new(Server::new(questions, PathBuf::from("/etc/resolv.conf")))))?;
     let _ = std::fs::remove_file(path);
     Ok(())
 }

@@ -126,6 +126,9 @@ async fn run(
             if let Some(exit) = state.exited {
                 let _ = sender.send(ShimNotice::Event(Event::Exited(exit)));
             }
+            if record.endpoints.keys().any(|name| name != endpoints::BRIDGE) {
+                inner.names.watch_process(&record.id, live.pid);
+            }
             Ok(Started { record, live, shim, notices })
         }
         other => Err(unexpected(&other).into()),
@@ -141,6 +144,12 @@ fn prepare(inner: &Arc<Inner>, steps: &mut Steps, mut record: ContainerRecord) -
     let namespaces = namespaces(inner, &record, &mode)?;
     super::mount_sources::prepare(inner, &record)?;
     let links = links::resolve(inner, &record)?;
+    if let NetworkMode::Container(id) = &mode {
+        // It is the name that leads to the shared address in the shared hosts file.
+        let other = inner.containers.find(id)?.snapshot();
+        record.config.hostname.clone_from(&other.record.config.hostname);
+        record.config.domainname.clone_from(&other.record.config.domainname);
+    }
     make_bundle(steps, &bundle)?;
     remove_stale(&dir.exit_record())?;
     let joined = match record.config.network_disabled {

@@ -103,20 +103,10 @@ pub(crate) fn resolver_options(inner: &Inner, record: &ContainerRecord) -> Resol
     }
 }
 
-/// The servers the name server asks: those wanted, or the host's own, which it can reach even on loopback.
-pub(crate) fn name_servers(wanted: &ResolverOptions) -> Vec<IpAddr> {
-    let parse = |server: &String| server.parse::<IpAddr>().ok();
-    let servers: Vec<IpAddr> = if wanted.servers.is_empty() {
-        let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        let lines = host.lines().filter_map(|line| line.strip_prefix("nameserver"));
-        lines.filter_map(|rest| rest.trim().parse().ok()).collect()
-    } else {
-        wanted.servers.iter().filter_map(parse).collect()
-    };
-    match servers.is_empty() {
-        true => vec![Ipv4Addr::new(8, 8, 8, 8).into(), Ipv4Addr::new(8, 8, 4, 4).into()],
-        false => servers,
-    }
+/// The servers the name server asks: those wanted; `None` for the host's own, which it can reach even on loopback.
+pub(crate) fn name_servers(wanted: &ResolverOptions) -> Option<Vec<IpAddr>> {
+    let servers: Vec<IpAddr> = wanted.servers.iter().filter_map(|server| server.parse().ok()).collect();
+    (!servers.is_empty()).then_some(servers)
 }
 
 /// The path of the resolver configuration to start from: where systemd-resolved runs, `/etc/resolv.conf` names

@@ -143,6 +143,7 @@ pub(crate) fn join_one(
             record.networks.insert(target.name.clone(), settings.clone());
             inner.names.join(network, &record.id, host(&record, settings, &endpoint.record))?;
             inner.names.serve(&record.id, view(inner, &record, &endpoints), netns.as_fd())?;
+            inner.names.watch_process(&record.id, pid);
         }
         Ok(())
     };
@@ -336,7 +337,15 @@ fn view(inner: &Inner, record: &ContainerRecord, endpoints: &BTreeMap<String, En
         .iter()
         .any(|o| o.strip_prefix("ndots:").and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n > 0));
     if open {
-        view.servers = net_files::name_servers(&resolver);
+        match net_files::name_servers(&resolver) {
+            Some(servers) => view.servers = servers,
+            None => {
+                view.host_servers = true;
+                // For a name server that is older than this engine and knows only what it is told.
+                let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+                view.servers = ferry_dns::host::servers(&host);
+            }
+        }
     }
     view
 }

@@ -142,6 +142,20 @@ impl NameService {
         told.map(drop)
     }
 
+    /// Has a container served no more when its first process ends, even if no engine is there to say so.
+    pub fn watch_process(&self, container: &ContainerId, pid: i32) {
+        let mut state = self.state();
+        if !state.clients.contains_key(container.as_str()) {
+            return;
+        }
+        // What has ended already is about to be left.
+        let Some(pidfd) = pidfd(pid) else { return };
+        let request = Request::Watch { id: container.to_string() };
+        if let Err(error) = self.tell(&mut state, &request, &[pidfd.as_fd()]) {
+            tracing::debug!(%container, %error, "the name server does not watch it");
+        }
+    }
+
     /// Tells what can wait: when the name server is lost, the next one is told everything.
     fn mention(&self, state: &mut State, request: &Request) {
         if state.connection.is_some()
@@ -278,10 +292,16 @@ fn restore(inner: &Arc<Inner>) {
                 names.tell(&mut state, &Request::SetView { id, view }, &[])?;
                 continue;
             }
-            let Some(netns) = namespace_of(inner, &id) else { continue };
+            let Some(pid) = pid_of(inner, &id) else { continue };
+            let Some(netns) = namespace_of(pid) else { continue };
             let sockets = ferry_network::name_sockets(netns.as_fd())?;
-            let request = Request::Add { id, view };
+            let request = Request::Add { id: id.clone(), view };
             names.tell(&mut state, &request, &[sockets.udp.as_fd(), sockets.tcp.as_fd()])?;
+            if let Some(pidfd) = pidfd(pid)
+                && let Err(error) = names.tell(&mut state, &Request::Watch { id }, &[pidfd.as_fd()])
+            {
+                tracing::debug!(%error, "the name server does not watch a container");
+            }
         }
         Ok(())
     })();
@@ -290,8 +310,15 @@ fn restore(inner: &Arc<Inner>) {
     }
 }
 
-fn namespace_of(inner: &Inner, id: &str) -> Option<OwnedFd> {
-    let snapshot = inner.containers.find(id).ok()?.snapshot();
-    let pid = snapshot.state.live()?.pid;
+fn pid_of(inner: &Inner, id: &str) -> Option<i32> {
+    Some(inner.containers.find(id).ok()?.snapshot().state.live()?.pid)
+}
+
+fn pidfd(pid: i32) -> Option<OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(pid)?;
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
+}
+
+fn namespace_of(pid: i32) -> Option<OwnedFd> {
     std::fs::File::open(format!("/proc/{pid}/ns/net")).ok().map(OwnedFd::from)
 }
