@@ -96,7 +96,7 @@ impl Engine {
             .into(),
             plugins: PluginsInfo {
                 volume: names(&["local"]),
-                network: names(&["bridge", "host", "null"]),
+                network: names(&["bridge", "host", "ipvlan", "macvlan", "null"]),
                 authorization: List::default(),
                 log: names(&crate::logging::DRIVERS),
             },

@@ -125,6 +125,11 @@ impl EndpointRecord {
         self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
     }
 
+    /// Whether it is on a bridge, and not on a parent interface.
+    pub fn is_on_bridge(&self) -> bool {
+        !self.host_veth.is_empty()
+    }
+
     /// The MAC as `02:42:ac:11:00:02`.
     pub fn mac_string(&self) -> String {
         let [a, b, c, d, e, f] = self.mac;

@@ -88,6 +88,11 @@ pub enum NetworkError {
         /// Why.
         source: io::Error,
     },
+    /// An interface cannot have the hardware address asked for: another one on the parent has it.
+    #[error(
+        "failed to add interface to sandbox: error setting interface MAC to \"{0}\": address already in use"
+    )]
+    MacInUse(String),
     /// A sysctl of an interface cannot be set.
     #[error("failed to add interface to sandbox: {reason}")]
     Sysctl {
@@ -177,9 +182,11 @@ impl Classify for NetworkError {
             Self::AddressInUse(_) => ErrorKind::Forbidden,
             Self::PoolsExhausted | Self::AddressesExhausted { .. } => ErrorKind::System,
             Self::NoDriver(_) => ErrorKind::NotImplemented,
-            Self::Parent(_) | Self::ParentPort { .. } | Self::Interface { .. } | Self::Sysctl { .. } => {
-                ErrorKind::System
-            }
+            Self::Parent(_)
+            | Self::ParentPort { .. }
+            | Self::Interface { .. }
+            | Self::MacInUse(_)
+            | Self::Sysctl { .. } => ErrorKind::System,
             Self::ExternalConnectivity { .. } | Self::Kernel { .. } => ErrorKind::System,
         }
     }

@@ -17,6 +17,8 @@ pub(crate) enum Step {
 impl Step {
     pub(crate) const ALL: [Self; 6] =
         [Self::Address, Self::Ports, Self::Sandbox, Self::Configure, Self::Publish, Self::Register];
+    /// Those of a network without ports to publish.
+    pub(crate) const WITHOUT_BRIDGE: [Self; 3] = [Self::Address, Self::Configure, Self::Register];
 }
 
 /// Which step fails next.

@@ -148,6 +148,14 @@ impl Network {
         }
     }
 
+    /// Waits until the background work queued so far is done.
+    pub fn flush(&self) {
+        match self {
+            Self::Bridge(bridge) => bridge.flush(),
+            Self::Parent(network) => network.flush(),
+        }
+    }
+
     /// Removes it from the host; it is of no use afterwards. `keep_parent`: other networks use the parent interface.
     ///
     /// # Errors

@@ -181,6 +181,11 @@ fn endpoint_settings(
     settings
 }
 
+/// Whether the container is on a network of which ports are published, and exposed ones shown.
+fn publishes(record: &ContainerRecord) -> bool {
+    record.endpoints.values().any(EndpointRecord::is_on_bridge)
+}
+
 /// Published ports by container port, exposed ones with null.
 fn ports(record: &ContainerRecord) -> PortMap {
     let mut map: BTreeMap<String, List<PortBinding>> = BTreeMap::new();
@@ -203,7 +208,7 @@ fn network_settings(inner: &Inner, snapshot: &Snapshot) -> NetworkSettings {
         sandbox_id: first.map(|e| e.endpoint.to_string()).unwrap_or_default(),
         // A path that really names the namespace, for nsenter(1) and the like.
         sandbox_key: live.map(|l| format!("/proc/{}/ns/net", l.pid)).unwrap_or_default(),
-        ports: first.map_or_else(Map::empty, |_| ports(record)),
+        ports: if first.is_some() && publishes(record) { ports(record) } else { Map::empty() },
         networks: networks(inner, snapshot).into(),
         ..NetworkSettings::default()
     }
@@ -254,7 +259,7 @@ fn command(args: &[String]) -> String {
 
 fn summary_ports(snapshot: &Snapshot) -> Vec<Port> {
     let record = &snapshot.record;
-    if snapshot.state.live().is_none() || record.endpoints.is_empty() {
+    if snapshot.state.live().is_none() || !publishes(record) {
         return Vec::new();
     }
     let mut all: Vec<Port> = record

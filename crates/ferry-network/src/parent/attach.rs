@@ -205,14 +205,14 @@ impl Plan<'_> {
         let attempt = || {
             let mut batch = Batch::new();
             route::set_link(&mut batch, LinkRef::Index(link.index), &up);
-            inside.execute(batch).map_err(failed("bring up an interface of"))
+            inside.execute(batch).map_err(|e| match e.errno().map(Errno::from_raw_os_error) {
+                Some(Errno::ADDRINUSE) => NetworkError::MacInUse(mac_string(&link.mac)),
+                _ => failed("bring up an interface of")(e),
+            })
         };
         // Only another interface with this address on the parent is in the way.
         let dying = network.released_lately();
-        while_dying(attempt, |e| {
-            let in_use = Errno::ADDRINUSE.raw_os_error();
-            dying && matches!(e, NetworkError::Kernel { source, .. } if source.raw_os_error() == Some(in_use))
-        })?;
+        while_dying(attempt, |e| dying && matches!(e, NetworkError::MacInUse(_)))?;
         if self.request.default_route && network.leads_out() {
             let mut batch = Batch::new();
             match network.gateway {
@@ -234,6 +234,10 @@ fn random_mac() -> [u8; 6] {
     let id = EndpointId::random();
     let byte = |n: usize| u8::from_str_radix(&id.as_str()[2 * n..2 * n + 2], 16).unwrap_or_default();
     [(byte(0) & 0xfe) | 0x02, byte(1), byte(2), byte(3), byte(4), byte(5)]
+}
+
+fn mac_string(mac: &[u8]) -> String {
+    mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
 }
 
 fn failed(action: &'static str) -> impl Fn(NetlinkError) -> NetworkError {

@@ -3,6 +3,7 @@
 
 mod adopt;
 mod attach;
+mod drivers;
 mod packets;
 mod several;
 mod speed;
