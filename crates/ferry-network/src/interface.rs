@@ -47,7 +47,8 @@ pub(crate) fn set_sysctls(interface: &str, sysctls: &[String]) -> Result<(), Net
         for part in key.splitn(5, '.') {
             path.push('/');
             match part {
-                "IFNAME" => path.push_str(interface),
+                // Docker's client makes it lower case.
+                part if part.eq_ignore_ascii_case("IFNAME") => path.push_str(interface),
                 part => path.push_str(&part.replace('.', "/")),
             }
         }

@@ -19,6 +19,7 @@ mod lifecycle;
 mod links;
 mod load;
 mod logs;
+mod network_drivers;
 mod networks;
 mod oci;
 mod ports;
@@ -91,6 +92,7 @@ pub fn all() -> Vec<Case> {
         load::cases(),
         pull::cases(),
         ports::cases(),
+        network_drivers::cases(),
         networks::cases(),
         input::cases(),
         api::cases(),

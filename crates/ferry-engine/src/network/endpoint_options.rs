@@ -37,7 +37,12 @@ fn check(sysctl: &str) -> Result<(), String> {
     let key = sysctl.split_once('=').map_or(sysctl, |(key, _)| key);
     let parts: Vec<&str> = key.splitn(5, '.').collect();
     match parts.as_slice() {
-        ["net", "ipv4" | "ipv6" | "mpls", _, "IFNAME", _] if !key.contains('/') => Ok(()),
+        // Docker's client makes it lower case.
+        ["net", "ipv4" | "ipv6" | "mpls", _, name, _]
+            if name.eq_ignore_ascii_case("IFNAME") && !key.contains('/') =>
+        {
+            Ok(())
+        }
         _ => Err(format!(
             "unrecognised network interface sysctl '{sysctl}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', \
              'X' must be 'ipv4', 'ipv6' or 'mpls'"
@@ -58,7 +63,7 @@ mod tests {
     fn options_are_read_or_refused() {
         assert_eq!(parse("ifname", "foo0").unwrap().interface.as_deref(), Some("foo0"));
         assert_eq!(parse("ifname", "").unwrap().interface, None);
-        let two = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.IFNAME.accept_ra=0";
+        let two = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.ifname.accept_ra=0";
         assert_eq!(parse("sysctls", two).unwrap().sysctls.len(), 2);
         for bad in [
             "",
