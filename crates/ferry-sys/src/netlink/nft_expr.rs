@@ -116,6 +116,17 @@ pub enum Expr {
         /// Destination register.
         to: u32,
     },
+    /// Writes bytes into the packet's transport header and puts its checksum right.
+    Write {
+        /// First byte.
+        offset: u32,
+        /// Number of bytes.
+        len: u32,
+        /// Source register.
+        from: u32,
+        /// Where the header has its checksum.
+        checksum: u32,
+    },
     /// Loads the destination address's type (`RTN_LOCAL` is 2).
     FibDestinationType {
         /// Destination register.
@@ -187,7 +198,7 @@ impl Expr {
         match self {
             Self::Meta { .. } => "meta",
             Self::Ct { .. } => "ct",
-            Self::Payload { .. } => "payload",
+            Self::Payload { .. } | Self::Write { .. } => "payload",
             Self::FibDestinationType { .. } => "fib",
             Self::Mask { .. } => "bitwise",
             Self::Compare { .. } => "cmp",
@@ -230,6 +241,10 @@ impl Expr {
                     Base::Transport => 2,
                 };
                 m.be32(1, *to).be32(2, base).be32(3, *offset).be32(4, *len);
+            }
+            // NFT_PAYLOAD_TRANSPORT_HEADER, NFT_PAYLOAD_CSUM_INET
+            Self::Write { offset, len, from, checksum } => {
+                m.be32(5, *from).be32(2, 2).be32(3, *offset).be32(4, *len).be32(6, 1).be32(7, *checksum);
             }
             // NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR
             Self::FibDestinationType { to } => {
