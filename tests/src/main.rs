@@ -15,6 +15,10 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() == Some(cases::names::GENERATOR) {
+        return cases::names::generate(words);
+    }
     let mut arguments = Arguments::from_args();
     // Most tests wait for containers rather than compute; two at a time suit two processors, and
     // timing-sensitive tests keep their peace.

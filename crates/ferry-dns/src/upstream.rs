@@ -240,6 +240,12 @@ impl Sent {
     }
 }
 
+/// Whether `response` would be taken for the response to `query` if it were sent as it is.
+pub fn answers(query: &[u8], response: &[u8]) -> bool {
+    Message::from_vec(query)
+        .is_ok_and(|message| Sent { query: query.to_vec(), message }.is_answered_by(response))
+}
+
 async fn over_udp(server: SocketAddr, query: &[u8]) -> std::io::Result<Vec<u8>> {
     let sent = Sent::new(query)?;
     let any: IpAddr = if server.is_ipv4() { [0u8; 4].into() } else { [0u16; 8].into() };

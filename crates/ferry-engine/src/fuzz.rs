@@ -29,6 +29,23 @@ pub fn create_body(data: &[u8]) {
     }
 }
 
+/// Ports as a client may ask for them: everything up to the last colon is an address and a port of the host's, the rest a
+/// port of the container's.
+pub fn ports(text: &str) {
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    let (ip, host_port) = host.rsplit_once(':').unwrap_or(("", host));
+    let binding = ferry_api::PortBinding { host_ip: ip.to_owned(), host_port: host_port.to_owned() };
+    let mut host = ferry_api::container::HostConfig { publish_all_ports: true, ..Default::default() };
+    host.port_bindings.get_mut().insert(port.to_owned(), vec![binding].into());
+    let mut config = ferry_api::container::ContainerConfig::default();
+    config.exposed_ports.get_mut().insert(text.to_owned(), Default::default());
+    let Ok(requests) = network_mode::publish_requests(&host, &config) else { return };
+    for request in requests {
+        let (first, last) = request.host_ports;
+        assert!(first <= last, "{text:?}: {first}-{last}");
+    }
+}
+
 /// A value of `Binds`.
 pub fn bind(text: &str) {
     if let Ok(request) = mount_spec::parse_bind(text) {

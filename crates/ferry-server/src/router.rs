@@ -337,6 +337,8 @@ fn volumes(method: &Method, tail: &str) -> Option<Route> {
 
 fn networks(method: &Method, tail: &str) -> Option<Route> {
     Some(match (method.as_str(), tail) {
+        // Docker knows the list by this path as well.
+        ("GET", "") => Route::NetworkList,
         ("GET", name) => Route::NetworkInspect(name.to_owned()),
         ("POST", "create") => Route::NetworkCreate,
         ("POST", "prune") => Route::NetworkPrune,

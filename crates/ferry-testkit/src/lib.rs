@@ -24,7 +24,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target {
         name: "image_reference",
         run: targets::image_reference,
@@ -51,6 +51,13 @@ pub const TARGETS: [Target; 9] = [
         run: targets::create_body,
         seeds: seeds::bodies,
         words: seeds::BODY_WORDS,
+        tar: false,
+    },
+    Target {
+        name: "dns_message",
+        run: targets::dns_message,
+        seeds: seeds::dns_messages,
+        words: seeds::DNS_WORDS,
         tar: false,
     },
     Target { name: "ports", run: targets::ports, seeds: seeds::ports, words: seeds::PORT_WORDS, tar: false },

@@ -58,6 +58,23 @@ pub const BODY_WORDS: &[&str] = &[
     "}",
     ",",
 ];
+/// For DNS messages: labels, pointers, types, classes and options as they are written.
+pub const DNS_WORDS: &[&str] = &[
+    "\x03web",
+    "\x03net\0",
+    "\x03www\x07example\0",
+    "\x04\x61rpa\0",
+    "\x07in-addr",
+    "\0\x01\0\x01",
+    "\0\x1c\0\x01",
+    "\0\x0c\0\x01",
+    "\0\u{7f}\0\x01",
+    "\0\0\x29\x04\0",
+    "\0\x06\0\x01",
+    "\0\0\0\x3c\0\x04",
+    "\x3f",
+    "\0",
+];
 /// For ports.
 pub const PORT_WORDS: &[&str] = &[
     "0.0.0.0:",
@@ -203,6 +220,39 @@ pub fn ports() -> Vec<Vec<u8>> {
         "target=80,published=8080,protocol=tcp",
         "1-65535/sctp",
     ])
+}
+
+/// DNS messages.
+pub fn dns_messages() -> Vec<Vec<u8>> {
+    let header = |flags: u8, counts: [u8; 4]| {
+        let [a, b, c, d] = counts;
+        vec![7, 9, flags, 0, 0, a, 0, b, 0, c, 0, d]
+    };
+    let with = |mut message: Vec<u8>, parts: &[&[u8]]| {
+        parts.iter().for_each(|part| message.extend(*part));
+        message
+    };
+    let (web, a, aaaa) = (b"\x03web\0".as_slice(), b"\0\x01\0\x01".as_slice(), b"\0\x1c\0\x01".as_slice());
+    let elsewhere = b"\x03www\x07Example\x03org\0".as_slice();
+    let reverse = b"\x012\x010\x011\x0210\x07in-addr\x04arpa\0\0\x0c\0\x01".as_slice();
+    let edns = b"\0\0\x29\x10\0\0\0\x80\0\0\0".as_slice();
+    let address = b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x07".as_slice();
+    let soa = b"\xc0\x10\0\x06\0\x01\0\0\0\x3c\0\x18\xc0\x10\xc0\x10\0\0\0\x01\0\0\0\x02\0\0\0\x03\0\0\0\x04\0\0\0\x05".as_slice();
+    vec![
+        with(header(1, [1, 0, 0, 0]), &[web, a]),
+        with(header(1, [1, 0, 0, 1]), &[web, aaaa, edns]),
+        with(header(1, [1, 0, 0, 0]), &[b"\x03WEB\x03net\0", a]),
+        with(header(1, [1, 0, 0, 0]), &[reverse]),
+        with(header(1, [1, 0, 0, 1]), &[elsewhere, a, edns]),
+        with(header(0x81, [1, 1, 0, 0]), &[elsewhere, a, address]),
+        with(header(0x85, [1, 1, 0, 1]), &[elsewhere, a, address, edns]),
+        with(header(0x81, [1, 0, 1, 0]), &[elsewhere, a, soa]),
+        // A name that points to itself, and two that point to each other.
+        with(header(1, [1, 0, 0, 0]), &[b"\xc0\x0c", a]),
+        with(header(1, [1, 0, 0, 0]), &[b"\xc0\x0e\xc0\x0c", a]),
+        // Counts of what is not there.
+        with(header(1, [255, 255, 255, 255]), &[web, a]),
+    ]
 }
 
 /// Mounts.

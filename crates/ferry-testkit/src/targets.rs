@@ -127,6 +127,63 @@ pub fn create_body(data: &[u8]) {
 pub fn ports(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     ferry_cli::fuzz::ports(text);
+    ferry_engine::fuzz::ports(text);
+}
+
+/// DNS messages: as the query of a container, and as the response of another server to one.
+pub fn dns_message(data: &[u8]) {
+    use ferry_dns::answer::{Outcome, Transport, adapt, answer, failure, limit};
+    use ferry_dns::table::{Host, Network, Table, View};
+
+    let mut table = Table::default();
+    let addresses = ["10.1.0.2", "fd00::2"].iter().filter_map(|a| a.parse().ok()).collect();
+    let host = Host { name: "web".into(), names: vec!["web".into(), "www.example".into()], addresses };
+    table.set("n", &Network { name: "net".into(), hosts: vec![host] });
+    let servers: Vec<std::net::IpAddr> = vec![[192, 0, 2, 1].into()];
+    let view = View {
+        networks: vec!["n".into()],
+        links: vec![("db".into(), "web".into())],
+        servers: servers.clone(),
+        ndots: data.len().is_multiple_of(2),
+        ..View::default()
+    };
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let room = limit(data, transport);
+        match answer(&table, &view, data, transport, data.len()) {
+            Outcome::Respond(response) => {
+                assert!(response.len() <= room, "{} bytes where {room} fit", response.len());
+                assert_eq!(response.get(..2), data.get(..2), "the id of another query");
+                assert!(response.get(2).is_some_and(|flags| flags & 0x80 != 0), "a query as response");
+                assert!(
+                    matches!(answer(&table, &view, &response, transport, 0), Outcome::Ignore),
+                    "responses are not answered"
+                );
+            }
+            Outcome::Forward(question) => {
+                assert!(question.name.ends_with('.') && question.name.len() <= 1024, "{}", question.name);
+                let Some(refusal) = failure(data) else { panic!("no way to say that nobody answered") };
+                assert!(refusal.len() <= 512);
+                // What came back is remembered under the question and told to whoever asks.
+                let mut cache = ferry_dns::cache::Cache::default();
+                let now = std::time::Instant::now();
+                cache.put(question.clone(), data, now);
+                for later in [0, 7, 100_000] {
+                    cache.get(&question, now + std::time::Duration::from_secs(later));
+                }
+            }
+            Outcome::Ignore => {}
+        }
+        if let Some(adapted) = adapt(data, [1, 2], room) {
+            assert!(
+                adapted.len() <= room && adapted.get(..2) == Some(&[1, 2]),
+                "{} of {room}",
+                adapted.len()
+            );
+        }
+    }
+    let (query, response) = data.split_at(data.len() / 2);
+    ferry_dns::upstream::answers(query, response);
+    ferry_dns::upstream::answers(data, data);
 }
 
 /// Values of `--mount`, `-v` and `--tmpfs`, in the client and in the engine.

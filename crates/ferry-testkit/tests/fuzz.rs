@@ -89,4 +89,15 @@ macro_rules! targets {
     };
 }
 
-targets!(image_reference, tar_layer, image_archive, create_body, ports, mounts, filters, template, log_file);
+targets!(
+    image_reference,
+    tar_layer,
+    image_archive,
+    create_body,
+    dns_message,
+    ports,
+    mounts,
+    filters,
+    template,
+    log_file
+);

@@ -20,6 +20,7 @@ mod links;
 mod load;
 mod logs;
 mod network_drivers;
+pub mod names;
 mod networks;
 mod oci;
 mod ports;
@@ -93,6 +94,7 @@ pub fn all() -> Vec<Case> {
         pull::cases(),
         ports::cases(),
         network_drivers::cases(),
+        names::cases(),
         networks::cases(),
         input::cases(),
         api::cases(),

@@ -103,10 +103,12 @@ pub(crate) fn resolver_options(inner: &Inner, record: &ContainerRecord) -> Resol
     }
 }
 
-/// The servers the name server asks: those wanted; `None` for the host's own, which it can reach even on loopback.
+/// The servers the name server asks: those wanted, less itself; `None` for the host's own, which it can reach even on
+/// loopback.
 pub(crate) fn name_servers(wanted: &ResolverOptions) -> Option<Vec<IpAddr>> {
     let servers: Vec<IpAddr> = wanted.servers.iter().filter_map(|server| server.parse().ok()).collect();
-    (!servers.is_empty()).then_some(servers)
+    let others = || servers.iter().filter(|server| **server != ferry_network::NAME_SERVER).copied().collect();
+    (!servers.is_empty()).then(others)
 }
 
 /// The path of the resolver configuration to start from: where systemd-resolved runs, `/etc/resolv.conf` names
