@@ -9,6 +9,7 @@ mod bulk;
 mod contender;
 mod crowd;
 mod floor;
+mod net;
 mod short;
 mod stats;
 mod table;
@@ -43,14 +44,14 @@ pub struct Args {
     /// Say where the time of one `run` goes, from a trace of its system calls
     #[arg(long)]
     trace: bool,
-    /// Measure only these groups: memory run life exec thirty logs copies images listing parallel events
+    /// Measure only these groups: memory run life exec thirty logs copies images listing parallel events net throughput names
     group: Vec<String>,
 }
 
 type Group<'a> = (&'static str, fn(&Bench<'a>) -> Result<Vec<Row>>);
 
 /// What is measured, in this order.
-const fn groups<'a>() -> [Group<'a>; 11] {
+const fn groups<'a>() -> [Group<'a>; 14] {
     [
         ("memory", Bench::idle_memory),
         ("run", Bench::run_rm),
@@ -63,6 +64,9 @@ const fn groups<'a>() -> [Group<'a>; 11] {
         ("listing", Bench::listing),
         ("parallel", Bench::parallel),
         ("events", Bench::events),
+        ("net", Bench::net),
+        ("throughput", Bench::throughput),
+        ("names", Bench::names),
     ]
 }
 
