@@ -90,8 +90,7 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
     let database = crate::database::open(&paths)?;
     let images = Arc::new(ImageStore::open(&paths.images(), Arc::new(database))?);
     let engine_id = engine_id(&paths.data_root().join("engine-id"))?;
-    let device = bridge_device(&config, &paths)?;
-    let bridge_claim = claim_bridge(&device)?;
+    let (device, bridge_claim) = bridge_device(&config, &paths)?;
     let stack = StackConfig { table_name: format!("ferry-{device}"), pool_size: config.warm_sandboxes };
     let network = NetworkStack::open(stack)?;
     let bip = config
@@ -152,24 +151,59 @@ fn subnets(pools: &[crate::AddressPool]) -> Vec<Ipv4Net> {
     pools.iter().filter_map(|pool| pool.base.subnets(pool.size).ok()).flatten().take(1000).collect()
 }
 
-/// The default bridge's interface name. A name chosen by ferry is remembered, so that the engine finds its own bridge again and
-/// never takes another engine's.
-fn bridge_device(config: &EngineConfig, paths: &Paths) -> Result<String> {
+/// How many engines of a host find a bridge's name by themselves.
+const BRIDGES: u32 = 64;
+
+/// The default bridge's interface name, claimed. A name chosen by ferry is remembered, so that the engine finds its own bridge
+/// again and never takes another engine's that is in use.
+fn bridge_device(config: &EngineConfig, paths: &Paths) -> Result<(String, UnixDatagram)> {
     if let Some(name) = &config.bridge {
-        return Ok(name.clone());
+        return Ok((name.clone(), claim_bridge(name)?));
     }
     let path = paths.data_root().join("bridge");
-    match fs::read_to_string(&path) {
-        Ok(name) if !name.trim().is_empty() => return Ok(name.trim().to_owned()),
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(EngineError::File { action: "read", path, source });
-        }
-        _ => {}
+    let fail = |action| {
+        let path = path.clone();
+        move |source| EngineError::File { action, path, source }
+    };
+    let remembered = match fs::read_to_string(&path) {
+        Ok(name) => name.trim().to_owned(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(fail("read")(e)),
+    };
+    if !remembered.is_empty()
+        && let Some(claim) = unless_taken(claim_bridge(&remembered))?
+    {
+        return Ok((remembered, claim));
     }
-    let taken = Path::new("/sys/class/net/docker0").exists();
-    let name = if taken { "ferry0" } else { "docker0" };
-    fs::write(&path, name).map_err(|source| EngineError::File { action: "write", path, source })?;
-    Ok(name.to_owned())
+    let device = |name: &str| Path::new("/sys/class/net").join(name);
+    // What is called docker0 may be Docker's.
+    let docker = (!device("docker0").exists()).then(|| "docker0".to_owned());
+    let own = (0..BRIDGES).map(|n| format!("ferry{n}")).filter(|name| is_unused(&device(name)));
+    for name in docker.into_iter().chain(own) {
+        if let Some(claim) = unless_taken(claim_bridge(&name))? {
+            fs::write(&path, &name).map_err(fail("write"))?;
+            return Ok((name, claim));
+        }
+    }
+    let last = BRIDGES - 1;
+    Err(EngineError::Conflict(format!("the bridges docker0 and ferry0 to ferry{last} are all in use")))
+}
+
+/// None for what another engine has.
+fn unless_taken<T>(claim: Result<T>) -> Result<Option<T>> {
+    match claim {
+        Ok(claim) => Ok(Some(claim)),
+        Err(EngineError::Conflict(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a bridge is not there, or has nothing plugged in.
+fn is_unused(device: &Path) -> bool {
+    match fs::read_dir(device.join("brif")) {
+        Ok(mut ports) => ports.next().is_none(),
+        Err(_) => !device.exists(),
+    }
 }
 
 /// Makes a directory and what is above it, with this mode whatever the umask says.

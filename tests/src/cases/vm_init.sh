@@ -112,6 +112,7 @@ is cgroup-namespace-private 0::/ ferry run --rm --cgroupns private busybox cat /
 has cgroup-namespace-host '0::/ferry/*' ferry run --rm --cgroupns host busybox cat /proc/self/cgroup
 is own-limit 33554432 ferry run --rm --memory 32m busybox cat /sys/fs/cgroup/memory.max
 has cgroup-read-only '*Read-only file system*' ferry run --rm busybox sh -c 'echo max >/sys/fs/cgroup/memory.max'
+is cgroup-writable 0 code ferry run --rm --security-opt writable-cgroups=true busybox mkdir /sys/fs/cgroup/below
 is cgroup-privileged 0 code ferry run --rm --privileged busybox mkdir /sys/fs/cgroup/below
 has masked '*No such file*' ferry run --rm busybox sh -c 'ls /proc/acpi/* /sys/firmware/*'
 has proc-read-only '*Read-only file system*' ferry run --rm busybox sh -c 'echo 1 >/proc/sys/kernel/panic'

@@ -146,6 +146,11 @@ fn subpaths(t: &Ctx) -> Result<()> {
     equal!(t.ok(&busybox(&["--mount", &mount("a/b")], "cat /x/f"))?, "deep");
     equal!(t.ok(&busybox(&["--mount", &mount("a/b/f")], "cat /x"))?, "deep");
     equal!(t.ok(&busybox(&["--mount", &mount("inside")], "ls /x"))?, "b");
+    // What the image has there is copied into an empty directory.
+    t.ok(&busybox(&["-v", &format!("{volume}:/v")], "mkdir /v/etc"))?;
+    let over = format!("type=volume,src={volume},dst=/etc,volume-subpath=etc");
+    equal!(t.ok(&busybox(&["--mount", &over], "ls -d /etc/passwd"))?, "/etc/passwd");
+    equal!(t.ok(&busybox(&["-v", &format!("{volume}:/v")], "ls -d /v/etc/passwd"))?, "/v/etc/passwd");
     for out in ["abs", "up"] {
         t.client
             .run(&busybox(&["--mount", &mount(out)], "ls /x"))?

@@ -27,13 +27,24 @@ pub(crate) fn is_empty(data: &Path) -> io::Result<bool> {
     Ok(fs::read_dir(data)?.next().is_none())
 }
 
-/// Copies `source` into `data`, and gives `data` its owner and mode. Does nothing when there is something already.
-pub(crate) fn fill(source: &OwnedFd, data: &Path) -> io::Result<()> {
-    if !is_empty(data)? {
-        return Ok(());
-    }
+/// Copies `source` into `data`, or into the directory `subpath` of it, and gives this its owner and mode. Does nothing when
+/// there is something already, or no such directory: what is wrong with the path is said when the container starts.
+pub(crate) fn fill(source: &OwnedFd, data: &Path, subpath: &str) -> io::Result<()> {
+    let found = match ferry_image::copy::beneath(data, subpath) {
+        Err(_) if !subpath.is_empty() => return Ok(()),
+        found => found?,
+    };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let target = rustix::fs::open(data, flags, Mode::empty())?;
+    let target = match rustix::fs::openat(&found, c".", flags, Mode::empty()) {
+        Err(rustix::io::Errno::NOTDIR) => return Ok(()),
+        opened => opened?,
+    };
+    let occupied = |entry: &rustix::fs::DirEntry| !matches!(entry.file_name().to_bytes(), b"." | b"..");
+    for entry in rustix::fs::Dir::read_from(&target)? {
+        if occupied(&entry?) {
+            return Ok(());
+        }
+    }
     copy_directory(source.as_fd(), target.as_fd())
 }
 

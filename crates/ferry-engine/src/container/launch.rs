@@ -299,7 +299,9 @@ fn join(inner: &Inner, id: &str, kind: &str) -> Result<NamespaceChoice> {
         return Err(EngineError::Conflict(failed(&why)));
     }
     let Some(live) = snapshot.state.live() else {
-        return Err(EngineError::Conflict(failed(&format!("container {id} is not running"))));
+        let why = failed(&format!("container {id} is not running"));
+        // As Docker: this is a conflict for one kind of namespace and a failure for the other.
+        return Err(if kind == "pid" { EngineError::System(why) } else { EngineError::Conflict(why) });
     };
     // A container that has joined another's memory can be joined itself.
     let shares = |mode: &str| matches!(mode, "shareable" | "host") || mode.starts_with("container:");

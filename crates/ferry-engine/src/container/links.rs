@@ -53,7 +53,7 @@ fn parse(text: &str) -> Result<(&str, &str)> {
     match name.strip_prefix('/') {
         Some(bare) => Ok((bare, alias.rsplit('/').next().unwrap_or(alias))),
         None if alias.is_empty() => Ok((name, name)),
-        None => Ok((name, alias)),
+        None => Ok((name, alias.trim_start_matches('/'))),
     }
 }
 

@@ -182,6 +182,8 @@ pub(crate) fn parse_mount(mount: &ferry_api::Mount) -> Result<Option<MountReques
             request.no_copy = options.no_copy;
             let labels = options.labels.into_map();
             request.source = if mount.source.is_empty() {
+                // As Docker shows it.
+                request.mode = "z".to_owned();
                 MountSource::Anonymous(labels)
             } else {
                 MountSource::Volume(mount.source.clone(), labels)

@@ -197,26 +197,32 @@ fn volume(
     if made {
         inner.events.volume(EventKind::Create, &name);
     }
-    if !request.no_copy && request.detail.subpath.is_empty() {
-        fill(inner, id, image, &name, &request.destination)?;
+    if !request.no_copy {
+        fill(inner, id, image, &name, &request)?;
     }
     let data = inner.volumes.data_dir(&name).to_string_lossy().into_owned();
     Ok(volume_point(request, &name, data))
 }
 
 /// Gives an empty volume what the image has in its place.
-fn fill(inner: &Inner, id: &ContainerId, image: &Digest, name: &str, destination: &str) -> Result<()> {
+fn fill(inner: &Inner, id: &ContainerId, image: &Digest, name: &str, request: &MountRequest) -> Result<()> {
+    let subpath = request.detail.subpath.as_str();
     let data = inner.volumes.data_dir(name);
     let failed =
         |source| EngineError::File { action: "fill volume from image at", path: data.clone(), source };
-    if !inner.volumes.is_file_system(name) && !fill_volume::is_empty(&data).map_err(failed)? {
+    if !inner.volumes.is_file_system(name)
+        && subpath.is_empty()
+        && !fill_volume::is_empty(&data).map_err(failed)?
+    {
         return Ok(());
     }
     let overlay = inner.overlay(id, image)?;
-    let Some(source) = fill_volume::find(&overlay, destination).map_err(failed)? else { return Ok(()) };
+    let Some(source) = fill_volume::find(&overlay, &request.destination).map_err(failed)? else {
+        return Ok(());
+    };
     let user = format!("{id}-create");
     inner.volumes.mount(name, &user)?;
-    let filled = fill_volume::fill(&source, &data).map_err(failed);
+    let filled = fill_volume::fill(&source, &data, subpath).map_err(failed);
     let released = inner.volumes.release(name, &user);
     filled.and(released)
 }

@@ -177,7 +177,13 @@ pub(crate) fn build(input: &SpecInput<'_>) -> Result<Vec<u8>, String> {
             (true, false) => default.iter().map(|p| (*p).to_owned()).collect(),
         }
     };
-    let mut mounts = mounts::all(record, &input.generated, &input.namespaces, input.image_layers)?;
+    let mut mounts = mounts::all(
+        record,
+        &input.generated,
+        &input.namespaces,
+        input.image_layers,
+        security.writable_cgroups.unwrap_or(privileged),
+    )?;
     if let Some(init) = input.init {
         mounts.push(mounts::init(init));
         process.args.splice(0..0, [IN_CONTAINER.to_owned(), "--".to_owned()]);

@@ -34,9 +34,10 @@ pub(crate) fn all(
     generated: &[(PathBuf, &'static str)],
     namespaces: &Namespaces,
     images: &ImageLayers<'_>,
+    writable_cgroups: bool,
 ) -> Result<Vec<Mount>, String> {
     let host_config = &record.host_config;
-    let mut mounts = kernel_mounts(record, namespaces);
+    let mut mounts = kernel_mounts(record, namespaces, writable_cgroups);
     let mut own: Vec<Mount> = Vec::new();
     for (source, destination) in generated {
         if record.mounts.iter().any(|m| m.destination == *destination) {
@@ -127,7 +128,7 @@ pub(super) fn init(program: &std::path::Path) -> Mount {
     mount(crate::init_program::IN_CONTAINER, "bind", &program.to_string_lossy(), &options)
 }
 
-fn kernel_mounts(record: &ContainerRecord, namespaces: &Namespaces) -> Vec<Mount> {
+fn kernel_mounts(record: &ContainerRecord, namespaces: &Namespaces, writable_cgroups: bool) -> Vec<Mount> {
     let host_config = &record.host_config;
     let privileged = host_config.privileged;
     let read_only = if privileged { "rw" } else { "ro" };
@@ -149,7 +150,7 @@ fn kernel_mounts(record: &ContainerRecord, namespaces: &Namespaces) -> Vec<Mount
         "/sys/fs/cgroup",
         "cgroup",
         "cgroup",
-        &["nosuid", "noexec", "nodev", "relatime", read_only],
+        &["nosuid", "noexec", "nodev", "relatime", if writable_cgroups { "rw" } else { "ro" }],
     ));
     mounts.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
     match &namespaces.ipc {

@@ -25,6 +25,8 @@ pub(crate) struct SecurityOptions {
     pub no_new_privileges: bool,
     pub seccomp: SeccompChoice,
     pub apparmor: Option<String>,
+    /// Whether the container may write to its control groups; as privileged says when absent.
+    pub writable_cgroups: Option<bool>,
     /// Nothing masked, nothing read-only under /proc and /sys.
     pub unconfined_paths: bool,
 }
@@ -35,6 +37,10 @@ pub(crate) fn parse(options: &[String]) -> Result<SecurityOptions, String> {
     for option in options {
         if option == "no-new-privileges" {
             parsed.no_new_privileges = true;
+            continue;
+        }
+        if option == "writable-cgroups" {
+            parsed.writable_cgroups = Some(true);
             continue;
         }
         if option == "disable" {
@@ -48,7 +54,7 @@ pub(crate) fn parse(options: &[String]) -> Result<SecurityOptions, String> {
         match key {
             "no-new-privileges" => {
                 parsed.no_new_privileges =
-                    value.parse().map_err(|_| format!("invalid --security-opt 2: {option:?}"))?;
+                    go_bool(value).ok_or_else(|| format!("invalid --security-opt 2: {option:?}"))?;
             }
             "seccomp" => {
                 parsed.seccomp = match value {
@@ -67,7 +73,8 @@ pub(crate) fn parse(options: &[String]) -> Result<SecurityOptions, String> {
             }
             "systempaths" if value == "unconfined" => parsed.unconfined_paths = true,
             "writable-cgroups" => {
-                return Err("--security-opt writable-cgroups is not supported by ferry yet".to_owned());
+                let value = go_bool(value).ok_or_else(|| format!("invalid --security-opt 2: {option:?}"))?;
+                parsed.writable_cgroups = Some(value);
             }
             _ => return Err(format!("invalid --security-opt 2: {option:?}")),
         }
@@ -104,6 +111,15 @@ pub(crate) fn resolve(
     }
     let inherited = defaults.iter().filter(|o| !(privileged && o.starts_with("seccomp=")));
     parse(&inherited.chain(own).cloned().collect::<Vec<_>>())
+}
+
+/// What Go's `strconv.ParseBool` takes.
+fn go_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 fn apparmor(profile: &str) -> Result<String, String> {

@@ -50,7 +50,8 @@ pub fn apply<R: BufRead>(source: R, stage: &Path, need_end: bool) -> Result<Appl
     while let Some(entry) = tar.next_entry()? {
         layer.member(&mut tar, &entry)?;
     }
-    if need_end && !tar.ended() {
+    // Nothing at all is an archive of nothing, as for Docker.
+    if need_end && !tar.ended() && tar.offset() > 0 {
         return Err(LayerError::NoEnd);
     }
     layer.set_directory_times()?;

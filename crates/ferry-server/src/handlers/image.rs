@@ -25,6 +25,9 @@ pub(crate) fn list(call: &Call) -> Reply {
         shared_size: knows(call.version, 42) && q.bool("shared-size"),
         manifests: knows(call.version, 47) && q.bool("manifests"),
     };
+    if knows(call.version, 54) && q.bool("identity") && !options.manifests {
+        return Err(HttpError::invalid("identity requires manifests=1"));
+    }
     let mut list = call.engine.image_list(options)?;
     response::image_list(&mut list, call.version);
     json(&list)
