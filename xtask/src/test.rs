@@ -232,6 +232,7 @@ impl Environment {
         optional("FERRY_TEST_REDIS", "no Redis image", fixtures::redis(&cache));
         optional("FERRY_TEST_MARIADB", "no MariaDB image", fixtures::mariadb(&cache));
         optional("FERRY_TEST_TOMCAT", "no Tomcat image", fixtures::tomcat(&cache));
+        optional("FERRY_TEST_HAPROXY", "no HAProxy image", fixtures::haproxy(&cache));
         optional("FERRY_TEST_DOCKER", "no stock docker client", peer::docker_cli(&cache));
         optional("FERRY_TEST_REGISTRY", "no docker-registry", registry(&cache));
         optional("FERRY_TEST_VM", "no virtual machine", virtual_machine(&cache));

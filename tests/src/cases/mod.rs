@@ -29,6 +29,7 @@ mod refusals;
 mod run;
 mod vm;
 mod volumes;
+#[path = "../../walkthroughs/mod.rs"]
 mod walkthrough;
 
 use crate::harness::Case;

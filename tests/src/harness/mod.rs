@@ -131,6 +131,11 @@ impl Ctx {
         self.load("tomcat", self.settings.tomcat.as_deref())
     }
 
+    /// The image `haproxy` on the shared engine; the test is skipped when there is none.
+    pub fn haproxy(&self) -> Result<&'static str> {
+        self.load("haproxy", self.settings.haproxy.as_deref())
+    }
+
     fn load(&self, name: &'static str, archive: Option<&Path>) -> Result<&'static str> {
         static LOADED: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
         let Some(archive) = archive else { return skip(format!("no image of {name} could be made")) };

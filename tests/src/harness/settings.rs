@@ -21,6 +21,8 @@ pub struct Settings {
     pub mariadb: Option<PathBuf>,
     /// `FERRY_TEST_TOMCAT`: an archive with the image `tomcat:latest`.
     pub tomcat: Option<PathBuf>,
+    /// `FERRY_TEST_HAPROXY`: an archive with the image `haproxy:latest`, which has Keepalived, too.
+    pub haproxy: Option<PathBuf>,
     /// `FERRY_TEST_DOCKER`: the stock docker client.
     pub docker: Option<PathBuf>,
     /// `FERRY_TEST_REGISTRY`: the program `docker-registry`.
@@ -50,6 +52,7 @@ impl Settings {
             redis: optional("FERRY_TEST_REDIS"),
             mariadb: optional("FERRY_TEST_MARIADB"),
             tomcat: optional("FERRY_TEST_TOMCAT"),
+            haproxy: optional("FERRY_TEST_HAPROXY"),
             docker: optional("FERRY_TEST_DOCKER"),
             registry: optional("FERRY_TEST_REGISTRY"),
             vm: optional("FERRY_TEST_VM"),

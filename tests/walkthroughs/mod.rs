@@ -3,6 +3,8 @@
 
 mod cluster;
 mod database;
+mod haproxy;
+mod networks;
 mod redis;
 mod scenes;
 mod tomcat;
@@ -26,6 +28,8 @@ pub fn cases() -> Vec<Case> {
         cluster::cases(),
         tomcat::cases(),
         scenes::cases(),
+        networks::cases(),
+        haproxy::cases(),
     ]
     .into_iter()
     .flatten()
