@@ -1,12 +1,13 @@
 //! How an engine is configured. Reading files and flags is the daemon's business; this is the result.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use ferry_api::container::Ulimit;
+use ferry_network::AddressPool;
 use ferry_types::net::Protocol;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 /// Settings of one engine. Two engines on a host must differ in every path, in `bridge` and in `bip`.
 #[derive(Debug, Clone)]
@@ -20,6 +21,14 @@ pub struct EngineConfig {
     pub bridge: Option<String>,
     /// Address and prefix length of the default bridge; chosen free of conflicts when absent.
     pub bip: Option<(Ipv4Addr, u8)>,
+    /// Whether the default bridge has IPv6.
+    pub ipv6: bool,
+    /// Its IPv6 address and prefix length likewise.
+    pub bip6: Option<(Ipv6Addr, u8)>,
+    /// Where the default route of containers on the default bridge leads, when not to the bridge.
+    pub default_gateway: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub default_gateway_v6: Option<Ipv6Addr>,
     /// MTU of the default bridge and its endpoints.
     pub mtu: Option<u32>,
     /// Whether containers on the default bridge may talk to each other.
@@ -56,8 +65,13 @@ pub struct EngineConfig {
     pub init_path: Option<PathBuf>,
     /// Part of the default bridge's subnet that addresses are taken from; all of it when absent.
     pub ip_range: Option<Ipv4Net>,
-    /// Subnets to choose the default bridge's from; Docker's when empty.
+    /// The same of its IPv6 subnet, which it is itself when there is no `bip6`.
+    pub ip_range_v6: Option<Ipv6Net>,
+    /// Where subnets of networks are chosen from; Docker's when empty. Without one for IPv6 there is one of unique local
+    /// addresses, made of the engine's id.
     pub address_pools: Vec<AddressPool>,
+    /// Options of networks that do not set them, by driver.
+    pub default_network_opts: BTreeMap<String, BTreeMap<String, String>>,
     /// Whether traffic from the default bridge gets the host's address.
     pub masquerade: bool,
     /// Host address of published ports that name none; every address when absent.
@@ -76,15 +90,6 @@ pub struct EngineConfig {
     pub warnings: Vec<String>,
     /// What may change while the engine runs.
     pub live: LiveSettings,
-}
-
-/// Subnets for networks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AddressPool {
-    /// The whole.
-    pub base: Ipv4Net,
-    /// Prefix length of one subnet.
-    pub size: u8,
 }
 
 /// A seccomp profile for all containers.

@@ -46,10 +46,11 @@ mod volume_ops;
 
 pub use cdi::DEFAULT_DIRS as DEFAULT_CDI_DIRS;
 pub use check::CheckOptions;
-pub use config::{AddressPool, DefaultSeccomp, EngineConfig, LiveSettings};
+pub use config::{DefaultSeccomp, EngineConfig, LiveSettings};
 pub use container::attach::Attachment;
 pub use error::{EngineError, Result};
 pub use exec::ExecAttachment;
+pub use ferry_network::AddressPool;
 pub use ferry_registry_client::ProxyOptions;
 pub use logging::check_log_defaults;
 pub use spec::check_seccomp_profile;

@@ -9,9 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ferry_image::ImageStore;
-use ferry_network::{BridgeConfig, BridgeNetwork, NetworkStack, StackConfig};
+use ferry_network::{AddressPool, BridgeConfig, BridgeNetwork, NetworkStack, StackConfig};
 use ferry_types::ContainerId;
-use ipnet::Ipv4Net;
 
 use crate::Engine;
 use crate::config::EngineConfig;
@@ -19,6 +18,7 @@ use crate::container::{damaged, recover};
 use crate::error::{EngineError, Result};
 use crate::init_program::InitProgram;
 use crate::inner::Inner;
+use crate::network::default_bridge::{self, Choice};
 use crate::network::names::NameService;
 use crate::network::registry::Networks;
 use crate::paths::Paths;
@@ -93,24 +93,19 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
     let (device, bridge_claim) = bridge_device(&config, &paths)?;
     let stack = StackConfig { table_name: format!("ferry-{device}"), pool_size: config.warm_sandboxes };
     let network = NetworkStack::open(stack)?;
-    let bip = config
-        .bip
-        .map(|(address, prefix)| Ipv4Net::new(address, prefix))
-        .transpose()
-        .map_err(|e| EngineError::InvalidParameter(format!("bip: {e}")))?;
-    let mut bridge = BridgeConfig {
-        bip,
+    let pools = pools(&config, &engine_id);
+    let taken = || Networks::recorded_subnets(&paths.networks());
+    let choice = Choice { stack: &network, device: &device, pools: &pools, taken: &taken };
+    let (ipv4, ipv6) = default_bridge::addresses(&config, &choice)?;
+    let bridge = BridgeConfig {
+        ipv4,
+        ipv6,
         mtu: config.mtu,
         icc: config.icc,
-        ip_range: config.ip_range,
         masquerade: config.masquerade,
         default_host_ip: config.default_host_ip,
         ..BridgeConfig::new(&device)
     };
-    if !config.address_pools.is_empty() {
-        bridge.pools = subnets(&config.address_pools);
-    }
-    let pools = bridge.pools.clone();
     let (bridge, networks) = network.open_together(|| -> Result<_> {
         let bridge = Arc::new(BridgeNetwork::open(&network, bridge)?);
         Ok((bridge, Networks::open(paths.networks(), network.clone(), pools)?))
@@ -146,9 +141,23 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
     })
 }
 
-/// The subnets of pools, the first thousand: nobody has more networks.
-fn subnets(pools: &[crate::AddressPool]) -> Vec<Ipv4Net> {
-    pools.iter().filter_map(|pool| pool.base.subnets(pool.size).ok()).flatten().take(1000).collect()
+/// Where subnets are chosen from.
+fn pools(config: &EngineConfig, engine_id: &str) -> Vec<AddressPool> {
+    let mut pools = config.address_pools.clone();
+    if pools.is_empty() {
+        pools = AddressPool::defaults();
+    }
+    if !pools.iter().any(|pool| pool.base.addr().is_ipv6()) {
+        // The id is random, and stays: so does the prefix (RFC 4193 section 3.2).
+        let byte = |n: usize| {
+            engine_id
+                .get(2 * n..2 * n + 2)
+                .and_then(|hex| u8::from_str_radix(hex, 16).ok())
+                .unwrap_or_default()
+        };
+        pools.push(AddressPool::unique_local(std::array::from_fn(byte)));
+    }
+    pools
 }
 
 /// How many engines of a host find a bridge's name by themselves.

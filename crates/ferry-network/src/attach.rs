@@ -1,13 +1,14 @@
 //! The steps of `attach`, each with its undo. What a step did is in a field; dropping an unfinished
 //! [`Attaching`] undoes all of them.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ferry_sys::netlink::route::{self, LinkChange, LinkRef};
 use ferry_sys::netlink::{Batch, Protocol as Family, Socket};
 use ferry_types::EndpointId;
 
+use crate::addresses::Pair;
 use crate::bridge::{BridgeNetwork, kernel};
 use crate::config::GatewayMode;
 use crate::endpoint::{Endpoint, EndpointRecord, EndpointRequest, Sandbox};
@@ -15,7 +16,7 @@ use crate::error::{NetworkError, PortError};
 use crate::fault::Step;
 use crate::firewall::rules::PerFamily;
 use crate::interface;
-use crate::ipam::{IpamError, mac_of};
+use crate::ipam::mac_of;
 use crate::ports::{Claimant, Granted};
 use crate::sandbox::{self, Ready};
 use crate::worker::Job;
@@ -27,7 +28,7 @@ pub(crate) struct Attaching<'a> {
     /// The namespace of a container that runs; a new one when absent.
     netns: Option<BorrowedFd<'a>>,
     endpoint: EndpointId,
-    address: Option<Ipv4Addr>,
+    addresses: Pair,
     /// Host side of the sandbox, index and name. The sandbox itself goes with its descriptor.
     veth: Option<(u32, String)>,
     granted: Granted,
@@ -47,7 +48,7 @@ impl<'a> Attaching<'a> {
             request,
             netns,
             endpoint: EndpointId::random(),
-            address: None,
+            addresses: Pair::default(),
             veth: None,
             granted: Granted::default(),
             record: None,
@@ -58,17 +59,17 @@ impl<'a> Attaching<'a> {
     /// The addresses and ports come first: they are what may be refused.
     pub(crate) fn run(mut self) -> Result<Endpoint, NetworkError> {
         self.network.ensure_device()?;
-        let address = self.allocate()?;
+        self.addresses = self.allocate()?;
         self.done(Step::Address)?;
-        self.granted = self.reserve(address)?;
+        self.granted = self.reserve()?;
         self.done(Step::Ports)?;
         let mut ready = self.sandbox()?;
         self.veth = Some((ready.host_index, ready.host_veth.clone()));
         self.done(Step::Sandbox)?;
-        let mac = self.request.mac.unwrap_or_else(|| mac_of(address));
-        configure(self.network, self.request, &mut ready, address, mac)?;
+        let mac = self.request.mac.unwrap_or_else(|| mac_of(self.addresses.ipv4, self.addresses.ipv6));
+        configure(self.network, self.request, &mut ready, self.addresses, mac)?;
         self.done(Step::Configure)?;
-        let record = self.record(&ready, address, mac);
+        let record = self.record(&ready, mac);
         self.record = Some(record.clone());
         self.publish(&record)?;
         self.done(Step::Publish)?;
@@ -81,27 +82,9 @@ impl<'a> Attaching<'a> {
         self.network.stack.faults.after(step)
     }
 
-    fn allocate(&mut self) -> Result<Ipv4Addr, NetworkError> {
-        let mut state = self.network.state();
-        let allocated = match self.request.ipv4 {
-            Some(fixed) => state.ipam.take(fixed).map(|()| fixed),
-            None => state.ipam.allocate(),
-        };
-        drop(state);
-        let config = &self.network.config;
-        let fixed = self.request.ipv4.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let address = allocated.map_err(|e| match e {
-            IpamError::Exhausted => NetworkError::AddressesExhausted {
-                network: config.network.clone(),
-                id: config.id.to_string(),
-            },
-            IpamError::Taken => NetworkError::AddressInUse(fixed),
-            IpamError::Outside => {
-                NetworkError::AddressOutside { address: fixed, subnet: self.network.subnet() }
-            }
-        })?;
-        self.address = Some(address);
-        Ok(address)
+    fn allocate(&self) -> Result<Pair, NetworkError> {
+        let allocated = self.network.state().addresses.allocate(self.request);
+        allocated.map_err(|refusal| self.network.refused(refusal))
     }
 
     fn connectivity(&self, cause: PortError) -> NetworkError {
@@ -112,11 +95,14 @@ impl<'a> Attaching<'a> {
         }
     }
 
-    fn reserve(&self, container_ip: Ipv4Addr) -> Result<Granted, NetworkError> {
+    fn reserve(&self) -> Result<Granted, NetworkError> {
         let config = &self.network.config;
         let claimant = Claimant {
             endpoint: &self.endpoint,
-            container: PerFamily { ipv4: Some(container_ip.into()), ipv6: None },
+            container: PerFamily {
+                ipv4: self.addresses.ipv4.map(IpAddr::V4),
+                ipv6: self.addresses.ipv6.map(IpAddr::V6),
+            },
             default_host_ip: config.default_host_ip,
             routed: PerFamily {
                 ipv4: config.gateway_mode_ipv4 == GatewayMode::Routed,
@@ -146,7 +132,10 @@ impl<'a> Attaching<'a> {
         }
     }
 
-    fn record(&self, ready: &Ready, ipv4: Ipv4Addr, mac: [u8; 6]) -> EndpointRecord {
+    fn record(&self, ready: &Ready, mac: [u8; 6]) -> EndpointRecord {
+        let config = &self.network.config;
+        let open = !config.internal;
+        let Pair { ipv4, ipv6 } = self.addresses;
         EndpointRecord {
             endpoint: self.endpoint.clone(),
             container: self.request.container.clone(),
@@ -154,12 +143,12 @@ impl<'a> Attaching<'a> {
             netns_inode: ready.sandbox.netns_inode,
             host_veth: ready.host_veth.clone(),
             host_ifindex: ready.host_index,
-            ipv4: Some(ipv4),
-            prefix: self.network.subnet().prefix_len(),
-            gateway: Some(self.network.gateway()),
-            ipv6: None,
-            prefix6: 0,
-            gateway6: None,
+            ipv4,
+            prefix: config.ipv4.filter(|_| ipv4.is_some()).map_or(0, |s| s.net.prefix_len()),
+            gateway: config.ipv4.filter(|_| ipv4.is_some() && open).and_then(|s| s.gateway),
+            ipv6,
+            prefix6: config.ipv6.filter(|_| ipv6.is_some()).map_or(0, |s| s.net.prefix_len()),
+            gateway6: config.ipv6.filter(|_| ipv6.is_some() && open).and_then(|s| s.gateway),
             mac,
             interface: ready.interface.clone(),
             published: self.granted.published.clone(),
@@ -193,15 +182,45 @@ fn configure(
     network: &BridgeNetwork,
     request: &EndpointRequest,
     ready: &mut Ready,
-    address: Ipv4Addr,
+    addresses: Pair,
     mac: [u8; 6],
 ) -> Result<(), NetworkError> {
+    let config = &network.config;
+    let index = ready.inner_index;
     let mut batch = Batch::new();
-    let change = LinkChange { mac: Some(mac), ..LinkChange::default() };
-    route::set_link(&mut batch, LinkRef::Index(ready.inner_index), &change);
-    route::add_address(&mut batch, ready.inner_index, address, network.subnet().prefix_len());
-    if request.default_route && !network.config.internal {
-        route::add_default_route(&mut batch, ready.inner_index, network.gateway());
+    let set_mac = |batch: &mut Batch| {
+        let change = LinkChange { mac: Some(mac), ..LinkChange::default() };
+        route::set_link(batch, LinkRef::Index(index), &change);
+    };
+    // The kernel tells the neighbours of a new hardware address, see `sandbox::set_sysctls`. There is no need to when the
+    // one who had the address before had the same.
+    let announced = request.mac.is_some() || addresses.ipv6.is_some() || !request.link_local.is_empty();
+    if !announced {
+        set_mac(&mut batch);
+    }
+    if let (Some(address), Some(subnet)) = (addresses.ipv4, config.ipv4) {
+        route::add_address(&mut batch, index, address, subnet.net.prefix_len());
+    }
+    if let (Some(address), Some(subnet)) = (addresses.ipv6, config.ipv6) {
+        route::add_address(&mut batch, index, address, subnet.net.prefix_len());
+        let own = link_local(mac);
+        route::add_address(&mut batch, index, own, link_prefix(own.into()));
+    }
+    for address in &request.link_local {
+        route::add_address(&mut batch, index, *address, link_prefix(*address));
+    }
+    if announced {
+        set_mac(&mut batch);
+    }
+    if !config.internal {
+        let ipv4 = config.ipv4.filter(|_| request.default_route.ipv4 && addresses.ipv4.is_some());
+        let ipv6 = config.ipv6.filter(|_| request.default_route.ipv6 && addresses.ipv6.is_some());
+        if let Some(gateway) = ipv4.and_then(|s| s.gateway) {
+            route::add_default_route(&mut batch, index, gateway);
+        }
+        if let Some(gateway) = ipv6.and_then(|s| s.gateway) {
+            route::add_default_route(&mut batch, index, gateway);
+        }
     }
     ready.route.execute(batch).map_err(kernel("configure an interface of", &request.name))?;
     match request.sysctls.as_slice() {
@@ -210,6 +229,17 @@ fn configure(
             interface::set_sysctls(&ready.interface, sysctls)
         }),
     }
+}
+
+/// Prefix lengths of addresses valid on a link only (RFC 3927 section 2.1, RFC 4291 section 2.5.6).
+pub(crate) fn link_prefix(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 16 } else { 64 }
+}
+
+/// The address the kernel would make of a hardware address (RFC 4291 appendix A). Given by us, because it would make it of
+/// the one the interface had before, and search for duplicates.
+fn link_local([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 0x02, b, c, 0xff, 0xfe, d, e, f])
 }
 
 impl Drop for Attaching<'_> {
@@ -229,9 +259,7 @@ impl Drop for Attaching<'_> {
                 network.stack.worker.queue(Job::ReapVeth { index, name });
             }
         }
-        if let Some(address) = self.address {
-            network.state().ipam.free(address);
-        }
+        network.state().addresses.free(std::mem::take(&mut self.addresses));
     }
 }
 

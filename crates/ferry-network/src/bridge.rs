@@ -1,7 +1,7 @@
 //! One bridge with its endpoints.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -9,17 +9,16 @@ use ferry_sys::netlink::route::{self, PortChange};
 use ferry_sys::netlink::{Batch, NetlinkError};
 use ferry_types::EndpointId;
 use ferry_types::net::{Protocol, PublishedPort};
-use ipnet::Ipv4Net;
 use rustix::io::Errno;
 
+use crate::addresses::{Addresses, Pair, Refusal};
 use crate::attach::Attaching;
 use crate::config::{BridgeConfig, GatewayMode};
 use crate::device::{self, Device};
-use crate::endpoint::{AdoptReport, Endpoint, EndpointRecord, EndpointRequest};
+use crate::endpoint::{AdoptReport, Endpoint, EndpointRecord, EndpointRequest, Ways};
 use crate::error::{NetworkError, ReleaseError};
 use crate::firewall::rules::{self, BridgeRules, PerFamily, Subnets};
 use crate::firewall::table::Elements;
-use crate::ipam::{Ipam, IpamError};
 use crate::sandbox::{self, Plug, Pool, is_veth_name};
 use crate::stack::{Inner, NetworkStack};
 use crate::worker::Job;
@@ -37,7 +36,7 @@ pub struct BridgeNetwork {
 /// Who has which address; never locked across a system call.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) ipam: Ipam,
+    pub(crate) addresses: Addresses,
     pub(crate) endpoints: HashMap<EndpointId, EndpointRecord>,
 }
 
@@ -50,11 +49,10 @@ impl BridgeNetwork {
         device::validate(&config)?;
         let stack = Arc::clone(&stack.inner);
         let device = device::open(&mut stack.route(), &config)?;
-        let subnet = device.address.trunc();
         let rules = BridgeRules {
             device: config.device.clone(),
-            ipv4: Some(subnet),
-            ipv6: config.ipv6.map(|net| net.trunc()),
+            ipv4: config.ipv4.map(|s| s.net),
+            ipv6: config.ipv6.map(|s| s.net),
             icc: config.icc,
             masquerade: PerFamily { ipv4: config.masquerade, ipv6: config.masquerade },
             internal: config.internal,
@@ -67,8 +65,8 @@ impl BridgeNetwork {
             }
             return Err(kernel("write nft rules for", &config.device)(error));
         }
-        let ipam = Ipam::new(subnet, config.ip_range.unwrap_or(subnet), Some(device.address.addr()));
-        let state = Mutex::new(State { ipam, endpoints: HashMap::new() });
+        let addresses = Addresses::new(config.ipv4.as_ref(), config.ipv6.as_ref());
+        let state = Mutex::new(State { addresses, endpoints: HashMap::new() });
         Ok(Self { stack, config, device, state, pool: OnceLock::new() })
     }
 
@@ -77,25 +75,16 @@ impl BridgeNetwork {
         &self.config
     }
 
-    /// The subnet in force.
-    pub fn subnet(&self) -> Ipv4Net {
-        self.device.address.trunc()
-    }
-
-    /// The bridge's own address, the containers' gateway.
-    pub fn gateway(&self) -> Ipv4Addr {
-        self.device.address.addr()
-    }
-
     /// Keeps an address from being given out, for something that is no container.
     ///
     /// # Errors
     /// When it lies outside the subnet or is taken.
-    pub fn reserve(&self, address: Ipv4Addr) -> Result<(), NetworkError> {
-        self.state().ipam.take(address).map_err(|e| match e {
-            IpamError::Taken | IpamError::Exhausted => NetworkError::AddressInUse(address),
-            IpamError::Outside => NetworkError::AddressOutside { address, subnet: self.subnet() },
-        })
+    pub fn reserve(&self, address: IpAddr) -> Result<(), NetworkError> {
+        self.state().addresses.take(address).map_err(|refusal| self.refused(refusal))
+    }
+
+    pub(crate) fn refused(&self, refusal: Refusal) -> NetworkError {
+        refusal.on(&self.config.network, &self.config.id)
     }
 
     /// Gives a container that is about to start its namespace, address and published ports. On an
@@ -119,12 +108,16 @@ impl BridgeNetwork {
     ///
     /// # Errors
     /// When the namespace cannot be entered or netlink refuses.
-    pub fn route_through(&self, netns: BorrowedFd<'_>, record: &EndpointRecord) -> Result<(), NetworkError> {
+    pub fn route_through(
+        &self,
+        netns: BorrowedFd<'_>,
+        record: &EndpointRecord,
+        ways: Ways,
+    ) -> Result<(), NetworkError> {
         if self.config.internal {
             return Ok(());
         }
-        let Some(gateway) = record.gateway else { return Ok(()) };
-        sandbox::set_default_route(netns, &record.interface, gateway)
+        sandbox::set_default_routes(netns, record, ways)
     }
 
     /// Takes an endpoint back: unpublishes, cuts the host veth off, frees the address. The veth itself goes with the
@@ -135,9 +128,7 @@ impl BridgeNetwork {
     pub fn release(&self, record: &EndpointRecord) -> Result<(), ReleaseError> {
         let Some(record) = self.state().endpoints.remove(&record.endpoint) else { return Ok(()) };
         let errors = self.take_down(&record);
-        if let Some(address) = record.ipv4 {
-            self.state().ipam.free(address);
-        }
+        self.state().addresses.free(Pair::of(&record));
         match errors.is_empty() {
             true => Ok(()),
             false => Err(ReleaseError { endpoint: record.endpoint, errors }),
@@ -181,7 +172,7 @@ impl BridgeNetwork {
             record.host_ifindex,
             &PortChange { closed: true, ..PortChange::default() },
         );
-        if let Some(address) = record.ipv4 {
+        for address in record.addresses() {
             route::delete_neighbour(&mut batch, self.device.index, address);
         }
         // The namespace is often gone already, and with it the veth (ENODEV), or just off the bridge; somebody may even
@@ -227,7 +218,7 @@ impl BridgeNetwork {
             if state.endpoints.contains_key(&record.endpoint) {
                 continue;
             }
-            if record.ipv4.is_some_and(|address| state.ipam.take(address).is_err()) {
+            if state.addresses.adopt(Pair::of(record)).is_err() {
                 report.conflicting.push(record.endpoint.clone());
                 continue;
             }
@@ -293,14 +284,19 @@ impl BridgeNetwork {
     /// # Errors
     /// When netlink refuses.
     pub fn destroy(self) -> Result<(), NetworkError> {
-        self.close()
+        self.close(false)
     }
 
-    /// As [`Self::destroy`], for one that is shared; it is of no use afterwards.
+    /// Whether the device was made when the network was opened.
+    pub fn created(&self) -> bool {
+        self.device.created
+    }
+
+    /// As [`Self::destroy`], for one that is shared; it is of no use afterwards. `keep_device`: it is somebody else's.
     ///
     /// # Errors
     /// When netlink refuses.
-    pub fn close(&self) -> Result<(), NetworkError> {
+    pub fn close(&self, keep_device: bool) -> Result<(), NetworkError> {
         if let Some(pool) = self.pool.get() {
             pool.close();
         }
@@ -308,7 +304,9 @@ impl BridgeNetwork {
         let records: Vec<EndpointRecord> = self.state().endpoints.drain().map(|(_, r)| r).collect();
         let mut errors: Vec<NetworkError> = records.iter().flat_map(|r| self.take_down(r)).collect();
         self.stack.worker.flush();
-        errors.extend(device::delete(&mut self.stack.route(), &self.config).err());
+        if !keep_device {
+            errors.extend(device::delete(&mut self.stack.route(), &self.config).err());
+        }
         errors.extend(
             self.stack.table().remove_bridge(&self.config.device).map_err(fail("remove rules of")).err(),
         );
@@ -324,7 +322,7 @@ impl BridgeNetwork {
 
     /// The subnets in force, for the firewall.
     pub(crate) fn subnets(&self) -> Subnets {
-        Subnets::new(Some(self.subnet()), self.config.ipv6.map(|net| net.trunc()))
+        Subnets::new(self.config.ipv4.map(|s| s.net), self.config.ipv6.map(|s| s.net))
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -342,7 +340,12 @@ impl BridgeNetwork {
     }
 
     pub(crate) fn plug(&self) -> Plug {
-        Plug { bridge: self.device.index, mtu: self.config.mtu, isolated: self.device.isolate_ports }
+        Plug {
+            bridge: self.device.index,
+            mtu: self.config.mtu,
+            isolated: self.device.isolate_ports,
+            ipv6: self.config.ipv6.is_some(),
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! What the caller decides about the stack and its bridges.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ferry_types::NetworkId;
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// Settings of one engine's share of the host's network.
 #[derive(Debug, Clone)]
@@ -35,6 +35,65 @@ pub enum GatewayMode {
     Isolated,
 }
 
+/// The addresses of one family on a network, with the types of that family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subnet<N, A> {
+    /// All of them.
+    pub net: N,
+    /// Those that containers get unless they ask for others (`--ip-range`, `--fixed-cidr`); all when absent.
+    pub range: Option<N>,
+    /// The bridge's own; none when it is isolated, or when something else has the gateway's.
+    pub bridge: Option<A>,
+    /// Where the containers' default route leads, mostly to the bridge.
+    pub gateway: Option<A>,
+}
+
+/// The IPv4 addresses of a network.
+pub type Subnet4 = Subnet<Ipv4Net, Ipv4Addr>;
+/// The IPv6 addresses of a network.
+pub type Subnet6 = Subnet<Ipv6Net, Ipv6Addr>;
+
+impl Subnet4 {
+    /// The subnet of a bridge with this address.
+    pub fn at(bridge: Ipv4Net) -> Self {
+        let address = Some(bridge.addr());
+        Self { net: bridge.trunc(), range: None, bridge: address, gateway: address }
+    }
+}
+
+impl Subnet6 {
+    /// The subnet of a bridge with this address.
+    pub fn at(bridge: Ipv6Net) -> Self {
+        let address = Some(bridge.addr());
+        Self { net: bridge.trunc(), range: None, bridge: address, gateway: address }
+    }
+}
+
+impl<N: Copy + Into<IpNet>, A: Copy + Into<IpAddr>> Subnet<N, A> {
+    /// The same as values that may be of either family.
+    pub fn either(&self) -> Subnet<IpNet, IpAddr> {
+        Subnet {
+            net: self.net.into(),
+            range: self.range.map(Into::into),
+            bridge: self.bridge.map(Into::into),
+            gateway: self.gateway.map(Into::into),
+        }
+    }
+}
+
+impl Subnet<IpNet, IpAddr> {
+    /// The bridge's address with the prefix length.
+    pub(crate) fn bridge_address(&self) -> Option<IpNet> {
+        IpNet::new(self.bridge?, self.net.prefix_len()).ok()
+    }
+}
+
+/// The lowest address that a machine may have in a subnet, or in a range of it: the gateway's unless its user says
+/// otherwise. None when nothing fits in.
+pub fn first_host(subnet: IpNet, range: Option<IpNet>) -> Option<IpAddr> {
+    crate::ipam::first_host(subnet, range)
+}
+
 /// Settings of one bridge.
 #[derive(Debug, Clone)]
 pub struct BridgeConfig {
@@ -44,15 +103,10 @@ pub struct BridgeConfig {
     pub network: String,
     /// Name of the bridge device, at most 15 bytes (`docker0`, `ferry0`).
     pub device: String,
-    /// The bridge's own address with the subnet's prefix, as `--bip` (`172.17.0.1/16`). When absent: the address an
-    /// existing device has, else the first pool of [`BridgeConfig::pools`] that overlaps no host route.
-    pub bip: Option<Ipv4Net>,
-    /// Part of the subnet addresses are taken from (`--fixed-cidr`); all of it when absent.
-    pub ip_range: Option<Ipv4Net>,
-    /// IPv6 subnet; [`crate::NetworkError::Unsupported`] for now when set.
-    pub ipv6: Option<Ipv6Net>,
-    /// Candidates for the subnet, in order.
-    pub pools: Vec<Ipv4Net>,
+    /// Its IPv4 addresses; none when it has only IPv6.
+    pub ipv4: Option<Subnet4>,
+    /// Its IPv6 addresses; none when it has only IPv4.
+    pub ipv6: Option<Subnet6>,
     /// MTU of bridge and endpoints; the kernel's default (1500) when absent.
     pub mtu: Option<u32>,
     /// Whether containers reach each other without published ports (`--icc`).
@@ -67,23 +121,21 @@ pub struct BridgeConfig {
     pub gateway_mode_ipv6: GatewayMode,
     /// Whether its containers reach nothing but each other and the host (`--internal`).
     pub internal: bool,
-    /// Whether `bip` is taken even if the host has a route into its subnet, because the user named it.
+    /// Whether the subnets are taken even if the host has a route into them, because the user named them.
     pub overlapping: bool,
     /// Ready-made sandboxes kept for it, from its first endpoint on; [`StackConfig::pool_size`] when absent.
     pub pool_size: Option<usize>,
 }
 
 impl BridgeConfig {
-    /// Docker's defaults for a bridge called `device`.
+    /// Docker's defaults for a bridge called `device`, which has no addresses yet.
     pub fn new(device: &str) -> Self {
         Self {
             id: NetworkId::random(),
             network: "bridge".to_owned(),
             device: device.to_owned(),
-            bip: None,
-            ip_range: None,
+            ipv4: None,
             ipv6: None,
-            pools: default_pools(),
             mtu: None,
             icc: true,
             masquerade: true,
@@ -95,11 +147,10 @@ impl BridgeConfig {
             pool_size: None,
         }
     }
-}
 
-/// Docker's local address pools: 172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/16 in /20 steps.
-fn default_pools() -> Vec<Ipv4Net> {
-    let wide = (17..=31).filter_map(|n| Ipv4Net::new([172, n, 0, 0].into(), 16).ok());
-    let narrow = (0..16).filter_map(|n| Ipv4Net::new([192, 168, n * 16, 0].into(), 20).ok());
-    wide.chain(narrow).collect()
+    /// The subnets of both families, IPv4 first.
+    pub(crate) fn families(&self) -> impl Iterator<Item = Subnet<IpNet, IpAddr>> {
+        let (v4, v6) = (self.ipv4.map(|s| s.either()), self.ipv6.map(|s| s.either()));
+        v4.into_iter().chain(v6)
+    }
 }

@@ -1,25 +1,24 @@
 //! The bridge device itself: found or made, addressed, up, with the sysctls it needs.
 
-use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 
 use ferry_sys::netlink::route::{self, Link, LinkChange, LinkRef};
 use ferry_sys::netlink::{Batch, NetlinkError, Socket};
 use ferry_types::EndpointId;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use rustix::io::Errno;
 
 use crate::config::BridgeConfig;
 use crate::error::NetworkError;
+use crate::host;
+use crate::pools::{overlap, reserves};
 
 /// A bridge that is up.
 #[derive(Debug, Clone)]
 pub(crate) struct Device {
     pub(crate) index: u32,
-    /// Its address with the subnet's prefix.
-    pub(crate) address: Ipv4Net,
     /// Whether it was not there before.
     pub(crate) created: bool,
     /// Whether containers are kept apart as isolated ports, because netfilter does not see what is bridged.
@@ -44,21 +43,23 @@ pub(crate) fn validate(config: &BridgeConfig) -> Result<(), NetworkError> {
     if name.is_empty() || name.len() > 15 || name.iter().any(bad) || name == b"." || name == b".." {
         return invalid("the device name is not valid");
     }
-    if config.ipv6.is_some() {
-        return Err(NetworkError::Unsupported("IPv6 inside a bridge network"));
+    if config.families().next().is_none() {
+        return invalid("a network needs IPv4 or IPv6");
     }
-    if let Some(bip) = config.bip {
-        if bip.prefix_len() > 30 {
-            return invalid("the subnet has no room for a container");
+    for family in config.families() {
+        let inside = |address: &IpAddr| family.net.contains(address);
+        if ![family.bridge, family.gateway].iter().flatten().all(inside) {
+            return invalid("the bridge or gateway address lies outside the subnet");
         }
-        if bip.addr() == bip.network() || bip.addr() == bip.broadcast() {
-            return invalid("the bridge address is the network or broadcast address of its subnet");
+        if family.range.is_some_and(|range| !family.net.contains(&range)) {
+            return invalid("the address range lies outside the subnet");
         }
     }
-    if let (Some(bip), Some(range)) = (config.bip, config.ip_range)
-        && !bip.trunc().contains(&range)
+    if let Some((net, bridge)) = config.ipv4.and_then(|s| Some((s.net, s.bridge?)))
+        && net.prefix_len() < 31
+        && (bridge == net.network() || bridge == net.broadcast())
     {
-        return invalid("the address range lies outside the subnet");
+        return invalid("the bridge address is the network or broadcast address of its subnet");
     }
     Ok(())
 }
@@ -69,7 +70,7 @@ pub(crate) fn open(socket: &mut Socket, config: &BridgeConfig) -> Result<Device,
         route::link(socket, LinkRef::Name(&config.device)).map_err(failed("inspect bridge", config))?;
     match link {
         Some(link) if link.kind != "bridge" => {
-            Err(NetworkError::NotABridge { network: config.network.clone(), device: config.device.clone() })
+            Err(NetworkError::NotABridge { device: config.device.clone() })
         }
         Some(link) => adopt(socket, config, &link),
         None => create(socket, config),
@@ -93,44 +94,51 @@ fn keep_apart(socket: &mut Socket, config: &BridgeConfig, index: u32) -> Result<
 }
 
 fn adopt(socket: &mut Socket, config: &BridgeConfig, link: &Link) -> Result<Device, NetworkError> {
-    let present = route::addresses(socket, link.index).map_err(failed("list addresses of", config))?;
-    let present: Vec<Ipv4Net> =
-        present.into_iter().filter_map(|(a, prefix)| Ipv4Net::new(a, prefix).ok()).collect();
-    let address = match config.bip.or_else(|| present.first().copied()) {
-        Some(address) => address,
-        None => choose(socket, config, link.index)?,
-    };
-    if !present.contains(&address) {
-        check_overlap(socket, config, address, link.index)?;
-    }
+    let present = addresses_of(socket, link.index).map_err(failed("list addresses of", config))?;
+    let wanted: Vec<IpNet> = config.families().filter_map(|f| f.bridge_address()).collect();
+    let missing = wanted.iter().filter(|a| !present.contains(a));
+    check_overlap(socket, config, missing.clone().copied(), link.index)?;
     let mut batch = Batch::new();
-    for other in present.iter().filter(|a| **a != address && config.bip.is_some()) {
+    for other in present.iter().filter(|a| !wanted.contains(a) && is_ours_to_remove(config, **a)) {
         route::delete_address(&mut batch, link.index, other.addr(), other.prefix_len());
-    }
-    if !present.contains(&address) {
-        route::add_address(&mut batch, link.index, address.addr(), address.prefix_len());
     }
     let mtu = config.mtu.filter(|mtu| *mtu != link.mtu);
     if !link.up || mtu.is_some() {
         let change = LinkChange { up: (!link.up).then_some(true), mtu, ..LinkChange::default() };
         route::set_link(&mut batch, LinkRef::Index(link.index), &change);
     }
+    // Before the addresses: IPv6 may be off on it.
+    host::prepare_bridge(socket, config)?;
+    for address in missing {
+        route::add_address(&mut batch, link.index, address.addr(), address.prefix_len());
+    }
     socket.execute(batch).map_err(failed("configure bridge", config))?;
-    sysctls(config)?;
     let isolate_ports = keep_apart(socket, config, link.index)?;
-    Ok(Device { index: link.index, address, created: false, isolate_ports })
+    Ok(Device { index: link.index, created: false, isolate_ports })
+}
+
+/// Addresses of a family the bridge is configured for, but neither those the kernel gives nor multicast ones.
+fn is_ours_to_remove(config: &BridgeConfig, address: IpNet) -> bool {
+    match address {
+        IpNet::V4(_) => config.ipv4.is_some(),
+        IpNet::V6(net) => {
+            config.ipv6.is_some() && !net.addr().is_unicast_link_local() && !net.addr().is_multicast()
+        }
+    }
+}
+
+/// Addresses of a device with their prefix lengths.
+pub(crate) fn addresses_of(socket: &mut Socket, index: u32) -> Result<Vec<IpNet>, NetlinkError> {
+    let present = route::addresses(socket, index)?;
+    Ok(present.into_iter().filter_map(|(address, prefix)| IpNet::new(address, prefix).ok()).collect())
 }
 
 fn create(socket: &mut Socket, config: &BridgeConfig) -> Result<Device, NetworkError> {
-    let address = match config.bip {
-        Some(address) => address,
-        None => choose(socket, config, 0)?,
-    };
-    check_overlap(socket, config, address, 0)?;
+    check_overlap(socket, config, config.families().map(|f| f.net), 0)?;
     let mut batch = Batch::new();
     route::create_bridge(&mut batch, &config.device, random_mac(), config.mtu);
     socket.execute(batch).map_err(failed("create bridge", config))?;
-    let configured = configure_new(socket, config, address);
+    let configured = configure_new(socket, config);
     if configured.is_err() {
         // The first error is what the caller needs to know.
         let _ = delete(socket, config);
@@ -147,14 +155,10 @@ pub(crate) fn recreate(
     let mut batch = Batch::new();
     route::create_bridge_at(&mut batch, device.index, &config.device, random_mac(), config.mtu);
     socket.execute(batch).map_err(failed("create again the deleted bridge", config))?;
-    configure_new(socket, config, device.address).map(drop)
+    configure_new(socket, config).map(drop)
 }
 
-fn configure_new(
-    socket: &mut Socket,
-    config: &BridgeConfig,
-    address: Ipv4Net,
-) -> Result<Device, NetworkError> {
+fn configure_new(socket: &mut Socket, config: &BridgeConfig) -> Result<Device, NetworkError> {
     let link =
         route::link(socket, LinkRef::Name(&config.device)).map_err(failed("inspect bridge", config))?;
     let gone = || NetworkError::Kernel {
@@ -163,14 +167,17 @@ fn configure_new(
         source: io::ErrorKind::NotFound.into(),
     };
     let index = link.ok_or_else(gone)?.index;
-    sysctls(config)?;
+    host::refuse_advertisements(&config.device);
+    host::prepare_bridge(socket, config)?;
     let mut batch = Batch::new();
-    route::add_address(&mut batch, index, address.addr(), address.prefix_len());
+    for address in config.families().filter_map(|f| f.bridge_address()) {
+        route::add_address(&mut batch, index, address.addr(), address.prefix_len());
+    }
     let up = LinkChange { up: Some(true), ..LinkChange::default() };
     route::set_link(&mut batch, LinkRef::Index(index), &up);
     socket.execute(batch).map_err(failed("configure bridge", config))?;
     let isolate_ports = keep_apart(socket, config, index)?;
-    Ok(Device { index, address, created: true, isolate_ports })
+    Ok(Device { index, created: true, isolate_ports })
 }
 
 /// Deletes the bridge; one that is gone is no error.
@@ -191,36 +198,28 @@ fn random_mac() -> [u8; 6] {
     [0x02, 0x42, byte(0), byte(1), byte(2), byte(3)]
 }
 
-/// The host's routes through other devices, without default routes.
-fn foreign_routes(
-    socket: &mut Socket,
-    config: &BridgeConfig,
-    own: u32,
-) -> Result<Vec<Ipv4Net>, NetworkError> {
-    let routes = route::routes(socket).map_err(failed("list routes for", config))?;
-    Ok(routes
-        .into_iter()
-        .filter(|r| r.prefix != 0 && (own == 0 || r.device != Some(own)))
-        .filter_map(|r| Ipv4Net::new(r.destination, r.prefix).ok())
-        .collect())
-}
-
-fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
-    a.contains(&b) || b.contains(&a)
+/// The host's routes through other devices than `own`, as far as they reserve addresses.
+pub(crate) fn foreign_routes(socket: &mut Socket, own: u32) -> Result<Vec<IpNet>, NetlinkError> {
+    let routes = route::routes(socket)?.into_iter();
+    let foreign = routes.filter(|r| own == 0 || r.device != Some(own));
+    let nets = foreign.filter_map(|r| IpNet::new(r.destination, r.prefix).ok());
+    Ok(nets.filter(|net| reserves(*net)).collect())
 }
 
 fn check_overlap(
     socket: &mut Socket,
     config: &BridgeConfig,
-    address: Ipv4Net,
+    new: impl Iterator<Item = IpNet>,
     own: u32,
 ) -> Result<(), NetworkError> {
-    let subnet = address.trunc();
-    if config.overlapping {
+    let new: Vec<IpNet> = new.map(|net| net.trunc()).collect();
+    if config.overlapping || new.is_empty() {
         return Ok(());
     }
-    match foreign_routes(socket, config, own)?.into_iter().find(|r| overlap(*r, subnet)) {
-        Some(route) => Err(NetworkError::SubnetOverlaps {
+    let routes = foreign_routes(socket, own).map_err(failed("list routes for", config))?;
+    let meeting = |subnet: &IpNet| Some((*subnet, *routes.iter().find(|r| overlap(**r, *subnet))?));
+    match new.iter().find_map(meeting) {
+        Some((subnet, route)) => Err(NetworkError::SubnetOverlaps {
             network: config.network.clone(),
             device: config.device.clone(),
             subnet,
@@ -230,51 +229,10 @@ fn check_overlap(
     }
 }
 
-/// The first address of the first pool nobody on the host uses.
-fn choose(socket: &mut Socket, config: &BridgeConfig, own: u32) -> Result<Ipv4Net, NetworkError> {
-    let routes = foreign_routes(socket, config, own)?;
-    let free = config.pools.iter().find(|p| p.prefix_len() <= 30 && !routes.iter().any(|r| overlap(*r, **p)));
-    let pool = free.ok_or(NetworkError::PoolsExhausted)?;
-    let first = Ipv4Addr::from(u32::from(pool.network()) + 1);
-    Ipv4Net::new(first, pool.prefix_len()).map_err(|_| NetworkError::PoolsExhausted)
-}
-
-/// The first of `pools` that overlaps no route of the host's.
-pub(crate) fn free_pool(
-    socket: &mut Socket,
-    pools: &[Ipv4Net],
-    network: &str,
-) -> Result<Ipv4Net, NetworkError> {
-    let routes = route::routes(socket).map_err(|e| NetworkError::Kernel {
-        action: "list routes for",
-        object: network.to_owned(),
-        source: e.into(),
-    })?;
-    let routes: Vec<Ipv4Net> = routes
-        .into_iter()
-        .filter(|r| r.prefix != 0)
-        .filter_map(|r| Ipv4Net::new(r.destination, r.prefix).ok())
-        .collect();
-    let free = pools.iter().find(|p| p.prefix_len() <= 30 && !routes.iter().any(|r| overlap(*r, **p)));
-    free.copied().ok_or(NetworkError::PoolsExhausted)
-}
-
-/// Forwarding, and connections from the host's 127.0.0.1 to published ports (the rules keep the
-/// bridge's own packets off that range). Written only when they are not right already.
-fn sysctls(config: &BridgeConfig) -> Result<(), NetworkError> {
-    let local = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", config.device);
-    for path in ["/proc/sys/net/ipv4/ip_forward", &local] {
-        let wrap = |source| NetworkError::Kernel { action: "enable", object: path.to_owned(), source };
-        if fs::read_to_string(path).map_err(wrap)?.trim() == "0" {
-            fs::write(path, "1").map_err(wrap)?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Subnet4, Subnet6};
 
     #[test]
     fn impossible_configurations_are_refused() {
@@ -283,16 +241,25 @@ mod tests {
             f(&mut config);
             validate(&config)
         };
-        with(|_| ()).unwrap();
-        with(|c| c.device = "sixteen-letters-".to_owned()).unwrap_err();
-        with(|c| c.device = "a/b".to_owned()).unwrap_err();
-        with(|c| c.device = "..".to_owned()).unwrap_err();
-        with(|c| c.bip = "10.0.0.0/24".parse().ok()).unwrap_err();
-        with(|c| c.bip = "10.0.0.1/31".parse().ok()).unwrap_err();
-        with(|c| c.ipv6 = "fd00::/64".parse().ok()).unwrap_err();
+        let at = |bip: &str| Some(Subnet4::at(bip.parse().unwrap()));
+        with(|_| ()).unwrap_err();
+        let named =
+            |device: &str| validate(&BridgeConfig { ipv4: at("10.0.0.1/24"), ..BridgeConfig::new(device) });
+        named("br0").unwrap();
+        for name in ["sixteen-letters-", "a/b", "..", ""] {
+            named(name).unwrap_err();
+        }
+        with(|c| c.ipv4 = Some(Subnet4::at("10.0.0.0/24".parse().unwrap()))).unwrap_err();
+        with(|c| c.ipv4 = Some(Subnet4::at("10.0.0.0/31".parse().unwrap()))).unwrap();
+        with(|c| c.ipv6 = Some(Subnet6::at("fd00::1/64".parse().unwrap()))).unwrap();
         with(|c| {
-            c.bip = "10.0.0.1/24".parse().ok();
-            c.ip_range = "10.0.1.0/25".parse().ok();
+            let subnet = Subnet6::at("fd00::1/64".parse().unwrap());
+            c.ipv6 = Some(Subnet6 { gateway: "fd01::1".parse().ok(), ..subnet });
+        })
+        .unwrap_err();
+        with(|c| {
+            let subnet = Subnet4::at("10.0.0.1/24".parse().unwrap());
+            c.ipv4 = Some(Subnet4 { range: "10.0.1.0/25".parse().ok(), ..subnet });
         })
         .unwrap_err();
     }

@@ -23,17 +23,31 @@ pub struct EndpointRequest {
     /// Ports to publish.
     pub publish: Vec<PublishRequest>,
     /// Whether the container's way to the outside leads through this network. An internal one has none.
-    pub default_route: bool,
+    pub default_route: Ways,
+    /// Whether it gets no IPv6 address even if the network has IPv6, because it is switched off in the container.
+    pub without_ipv6: bool,
+    /// Further addresses, valid only on the link.
+    pub link_local: Vec<IpAddr>,
     /// What the interface is to be called inside; the first free `ethN` when absent.
     pub interface: Option<String>,
     /// Sysctls of the interface, `net.ipv4.conf.IFNAME.log_martians=1`.
     pub sysctls: Vec<String>,
 }
 
+/// The families of which a container's way to the outside leads through an endpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// IPv4.
+    pub ipv4: bool,
+    /// IPv6.
+    pub ipv6: bool,
+}
+
 /// A network namespace nobody lives in yet. Closing the descriptor before a process has joined frees it.
 ///
 /// Set in it, as Docker does for every container: `net.ipv4.ip_unprivileged_port_start` 0, `net.ipv4.ping_group_range`
-/// of all groups, `net.ipv6.conf.eth0.disable_ipv6` 1.
+/// of all groups, `net.ipv6.conf.eth0.disable_ipv6` 1 on a network without IPv6. With it `accept_ra` is 0: the bridge is
+/// the router.
 #[derive(Debug)]
 pub struct Sandbox {
     /// The namespace, close-on-exec.

@@ -1,10 +1,10 @@
 //! Why a network operation failed. Texts people grep for are Docker's.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ferry_types::{Classify, EndpointId, ErrorKind};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 /// Why a network operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,16 +21,15 @@ pub enum NetworkError {
         reason: String,
     },
     /// A device of the bridge's name exists and is something else.
-    #[error("cannot create network {network} ({device}): existing interface {device} is not a bridge")]
+    #[error("existing interface {device} is not a bridge")]
     NotABridge {
-        /// Network.
-        network: String,
         /// Device.
         device: String,
     },
     /// The subnet is in use on the host.
     #[error(
-        "cannot create network {network} ({device}): {subnet} conflicts with the host's route {route}: networks have overlapping IPv4"
+        "cannot create network {network} ({device}): {subnet} conflicts with the host's route {route}: networks have overlapping {}",
+        family(subnet)
     )]
     SubnetOverlaps {
         /// Network.
@@ -38,31 +37,34 @@ pub enum NetworkError {
         /// Device.
         device: String,
         /// What was asked for.
-        subnet: Ipv4Net,
+        subnet: IpNet,
         /// What it collides with.
-        route: Ipv4Net,
+        route: IpNet,
     },
-    /// Every default pool is in use on the host.
+    /// Every subnet of the pools is in use.
     #[error("all predefined address pools have been fully subnetted")]
     PoolsExhausted,
     /// The subnet has no free address left.
-    #[error("no available IPv4 addresses on this network's address pools: {network} ({id})")]
+    #[error(
+        "no available {} addresses on this network's address pools: {network} ({id})",
+        if *ipv6 { "IPv6" } else { "IPv4" }
+    )]
     AddressesExhausted {
+        /// Of which family.
+        ipv6: bool,
         /// Network name.
         network: String,
         /// Network id.
         id: String,
     },
-    /// The fixed address is taken or is the gateway's.
+    /// The fixed address is taken, is the gateway's, or is the subnet's network or broadcast address.
     #[error("Address already in use")]
-    AddressInUse(Ipv4Addr),
-    /// The fixed address lies outside the subnet, or is its network or broadcast address.
+    AddressInUse(IpAddr),
+    /// The fixed address lies outside the subnet.
     #[error("no configured subnet contains IP address {address}")]
     AddressOutside {
         /// The address.
-        address: Ipv4Addr,
-        /// The subnet.
-        subnet: Ipv4Net,
+        address: IpAddr,
     },
     /// The kernel has no driver for a kind of link.
     #[error("failed to create the {0} port: operation not supported: this kernel has no {0} driver")]
@@ -119,6 +121,13 @@ pub enum NetworkError {
         /// The kernel's answer, with its extended message when it gave one.
         source: io::Error,
     },
+}
+
+fn family(net: &IpNet) -> &'static str {
+    match net {
+        IpNet::V4(_) => "IPv4",
+        IpNet::V6(_) => "IPv6",
+    }
 }
 
 /// Why a port could not be published.

@@ -8,6 +8,7 @@ use ferry_sys::netlink::route::{self, Link, LinkRef};
 use ferry_sys::netlink::{Batch, NetlinkError, Protocol, Socket};
 use rustix::io::Errno;
 
+use crate::endpoint::Ways;
 use crate::error::NetworkError;
 use crate::sandbox;
 
@@ -68,14 +69,25 @@ pub(crate) fn set_sysctls(interface: &str, sysctls: &[String]) -> Result<(), Net
 }
 
 /// Makes an interface itself, with no router, the way to the outside of a namespace, in place of any other.
-pub(crate) fn set_device_route(netns: BorrowedFd<'_>, interface: &str) -> Result<(), NetworkError> {
+pub(crate) fn set_device_routes(
+    netns: BorrowedFd<'_>,
+    interface: &str,
+    ways: Ways,
+) -> Result<(), NetworkError> {
+    if ways == Ways::default() {
+        return Ok(());
+    }
     sandbox::in_namespace(netns, || {
         let mut inside = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
         let link =
             route::link(&mut inside, LinkRef::Name(interface)).map_err(failed("inspect an interface"))?;
         let link = link.ok_or_else(|| kernel("find an interface")(io::ErrorKind::NotFound.into()))?;
         let mut batch = Batch::new();
-        route::replace_device_route(&mut batch, link.index);
+        for (wanted, ipv6) in [(ways.ipv4, false), (ways.ipv6, true)] {
+            if wanted {
+                route::replace_device_route(&mut batch, link.index, ipv6);
+            }
+        }
         inside.execute(batch).map_err(failed("set the default route"))
     })
 }

@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod attach;
 mod audit;
 mod bridge;
@@ -19,11 +20,13 @@ mod endpoint;
 mod error;
 mod fault;
 mod firewall;
+mod host;
 mod interface;
 mod ipam;
 mod name_service;
 mod network;
 mod parent;
+mod pools;
 mod ports;
 mod sandbox;
 mod stack;
@@ -33,9 +36,9 @@ mod worker;
 
 pub use audit::Strays;
 pub use bridge::BridgeNetwork;
-pub use config::{BridgeConfig, GatewayMode, StackConfig};
+pub use config::{BridgeConfig, GatewayMode, StackConfig, Subnet, Subnet4, Subnet6, first_host};
 pub use endpoint::{
-    AdoptReport, Endpoint, EndpointRecord, EndpointRequest, InterfaceCounters, RelaySocket, Sandbox,
+    AdoptReport, Endpoint, EndpointRecord, EndpointRequest, InterfaceCounters, RelaySocket, Sandbox, Ways,
     interface_counters,
 };
 pub use error::{NetworkError, PortError, ReleaseError};
@@ -43,4 +46,5 @@ pub use ferry_sys::netlink::child::{ChildKind, IpvlanFlag, IpvlanMode, MacvlanMo
 pub use name_service::{NAME_SERVER, NameSockets, name_sockets};
 pub use network::Network;
 pub use parent::{ParentConfig, ParentNetwork};
+pub use pools::AddressPool;
 pub use stack::NetworkStack;

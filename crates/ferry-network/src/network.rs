@@ -1,13 +1,12 @@
 //! A network containers can be put on, whatever its driver.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
-
 use crate::bridge::BridgeNetwork;
-use crate::endpoint::{AdoptReport, Endpoint, EndpointRecord, EndpointRequest};
+use crate::config::{Subnet4, Subnet6};
+use crate::endpoint::{AdoptReport, Endpoint, EndpointRecord, EndpointRequest, Ways};
 use crate::error::{NetworkError, ReleaseError};
 use crate::parent::ParentNetwork;
 
@@ -41,11 +40,17 @@ impl Network {
         }
     }
 
-    /// Whether a container's way to the outside may lead through it.
-    pub fn leads_out(&self) -> bool {
+    /// Of which families a container's way to the outside may lead through it.
+    pub fn ways_out(&self) -> Ways {
         match self {
-            Self::Bridge(bridge) => !bridge.config().internal,
-            Self::Parent(network) => network.leads_out(),
+            Self::Bridge(bridge) => {
+                let (config, open) = (bridge.config(), !bridge.config().internal);
+                Ways {
+                    ipv4: open && config.ipv4.is_some_and(|s| s.gateway.is_some()),
+                    ipv6: open && config.ipv6.is_some_and(|s| s.gateway.is_some()),
+                }
+            }
+            Self::Parent(network) => network.ways_out(),
         }
     }
 
@@ -54,19 +59,19 @@ impl Network {
         matches!(self, Self::Bridge(_))
     }
 
-    /// The IPv4 subnet.
-    pub fn subnet(&self) -> Ipv4Net {
+    /// Its IPv4 addresses.
+    pub fn ipv4(&self) -> Option<&Subnet4> {
         match self {
-            Self::Bridge(bridge) => bridge.subnet(),
-            Self::Parent(network) => network.subnet(),
+            Self::Bridge(bridge) => bridge.config().ipv4.as_ref(),
+            Self::Parent(network) => network.config().ipv4.as_ref(),
         }
     }
 
-    /// The containers' router.
-    pub fn gateway(&self) -> Option<Ipv4Addr> {
+    /// Its IPv6 addresses.
+    pub fn ipv6(&self) -> Option<&Subnet6> {
         match self {
-            Self::Bridge(bridge) => Some(bridge.gateway()),
-            Self::Parent(network) => network.gateway(),
+            Self::Bridge(bridge) => bridge.config().ipv6.as_ref(),
+            Self::Parent(network) => network.config().ipv6.as_ref(),
         }
     }
 
@@ -74,7 +79,7 @@ impl Network {
     ///
     /// # Errors
     /// When it lies outside the subnet or is taken.
-    pub fn reserve(&self, address: Ipv4Addr) -> Result<(), NetworkError> {
+    pub fn reserve(&self, address: IpAddr) -> Result<(), NetworkError> {
         match self {
             Self::Bridge(bridge) => bridge.reserve(address),
             Self::Parent(network) => network.reserve(address),
@@ -107,10 +112,15 @@ impl Network {
     ///
     /// # Errors
     /// When the namespace cannot be entered or netlink refuses.
-    pub fn route_through(&self, netns: BorrowedFd<'_>, record: &EndpointRecord) -> Result<(), NetworkError> {
+    pub fn route_through(
+        &self,
+        netns: BorrowedFd<'_>,
+        record: &EndpointRecord,
+        ways: Ways,
+    ) -> Result<(), NetworkError> {
         match self {
-            Self::Bridge(bridge) => bridge.route_through(netns, record),
-            Self::Parent(network) => network.route_through(netns, record),
+            Self::Bridge(bridge) => bridge.route_through(netns, record, ways),
+            Self::Parent(network) => network.route_through(netns, record, ways),
         }
     }
 
@@ -156,14 +166,15 @@ impl Network {
         }
     }
 
-    /// Removes it from the host; it is of no use afterwards. `keep_parent`: other networks use the parent interface.
+    /// Removes it from the host; it is of no use afterwards. `keep_device`: the bridge is somebody else's, or other networks
+    /// use the parent interface.
     ///
     /// # Errors
     /// When netlink refuses.
-    pub fn close(&self, keep_parent: bool) -> Result<(), NetworkError> {
+    pub fn close(&self, keep_device: bool) -> Result<(), NetworkError> {
         match self {
-            Self::Bridge(bridge) => bridge.close(),
-            Self::Parent(network) => network.close(keep_parent),
+            Self::Bridge(bridge) => bridge.close(keep_device),
+            Self::Parent(network) => network.close(keep_device),
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -17,7 +17,7 @@ use ferry_sys::netlink::{Batch, Protocol, Socket};
 use ferry_sys::netns;
 use ferry_types::EndpointId;
 
-use crate::endpoint::Sandbox;
+use crate::endpoint::{EndpointRecord, Sandbox, Ways};
 use crate::error::NetworkError;
 use crate::interface;
 
@@ -33,6 +33,8 @@ pub(crate) struct Plug {
     pub(crate) mtu: Option<u32>,
     /// Whether ports must not talk to each other.
     pub(crate) isolated: bool,
+    /// Whether the container's end is for IPv6, too.
+    pub(crate) ipv6: bool,
 }
 
 /// A namespace on its bridge that only lacks its addresses.
@@ -119,9 +121,7 @@ fn build(host: &mut Socket, plug: &Plug, netns: OwnedFd, named: Option<&str>) ->
     };
     let host_veth = create_pair(host, plug, netns.as_fd(), &name).map_err(failed("create veth pair"))?;
     set_sysctls();
-    if named.is_some() {
-        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
-    }
+    set_interface_sysctls(&name, plug.ipv6);
     finish(host, plug, netns, inside, host_veth, &name)
 }
 
@@ -139,7 +139,7 @@ pub(crate) fn joined(
         let failed = |action| move |e: ferry_sys::netlink::NetlinkError| kernel(action)(e.into());
         let name = interface::name(&mut inside, named)?;
         let host_veth = create_pair(host, plug, own.as_fd(), &name).map_err(failed("create veth pair"))?;
-        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+        set_interface_sysctls(&name, plug.ipv6);
         finish(host, plug, own, inside, host_veth.clone(), &name).inspect_err(|_| {
             // The other end is in a namespace that stays: nothing removes the pair but this.
             if let Ok(Some(link)) = route::link(host, LinkRef::Name(&host_veth)) {
@@ -151,19 +151,27 @@ pub(crate) fn joined(
     })
 }
 
-/// Makes `interface` the way to the outside of a namespace, in place of any other.
-pub(crate) fn set_default_route(
+/// Makes an endpoint's interface the way to the outside of a namespace, in place of any other.
+pub(crate) fn set_default_routes(
     netns: BorrowedFd<'_>,
-    interface: &str,
-    gateway: Ipv4Addr,
+    record: &EndpointRecord,
+    ways: Ways,
 ) -> Result<(), NetworkError> {
+    let ipv4 = record.gateway.filter(|_| ways.ipv4).map(IpAddr::V4);
+    let ipv6 = record.gateway6.filter(|_| ways.ipv6).map(IpAddr::V6);
+    if ipv4.is_none() && ipv6.is_none() {
+        return Ok(());
+    }
     in_namespace(netns, || {
         let failed = |action| move |e: ferry_sys::netlink::NetlinkError| kernel(action)(e.into());
         let mut inside = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
-        let link = route::link(&mut inside, LinkRef::Name(interface)).map_err(failed("inspect veth"))?;
+        let name = LinkRef::Name(&record.interface);
+        let link = route::link(&mut inside, name).map_err(failed("inspect veth"))?;
         let link = link.ok_or_else(|| kernel("find an interface")(io::ErrorKind::NotFound.into()))?;
         let mut batch = Batch::new();
-        route::replace_default_route(&mut batch, link.index, gateway);
+        for gateway in ipv4.into_iter().chain(ipv6) {
+            route::replace_default_route(&mut batch, link.index, gateway);
+        }
         inside.execute(batch).map_err(failed("set the default route"))
     })
 }
@@ -191,6 +199,10 @@ fn finish(
 
     let mut batch = Batch::new();
     route::set_link(&mut batch, LinkRef::Index(1), &up);
+    if plug.ipv6 {
+        // It gets all its addresses from us.
+        route::no_ipv6_autoconfiguration(&mut batch, LinkRef::Index(inner_index));
+    }
     route::set_link(&mut batch, LinkRef::Index(inner_index), &up);
     inside.execute(batch).map_err(failed("bring up an interface"))?;
     await_carrier(host, host_index, &mut inside, inner_index);
@@ -262,17 +274,31 @@ pub(crate) fn is_veth_name(name: &str) -> bool {
     name.strip_prefix("veth").is_some_and(|hex| hex.len() == 7 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// Settings of the calling thread's namespace that Docker makes for every container. Best effort: without IPv6 in the
-/// kernel the first is not there.
+/// Settings of the calling thread's namespace that Docker makes for every container.
 pub(crate) fn set_sysctls() {
     let settings = [
-        // No router discovery, multicast reports and link-local address on a network without IPv6.
-        ("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1"),
         ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
         ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
     ];
     for (path, value) in settings {
         let _ = fs::write(path, value);
+    }
+}
+
+/// Settings of an interface in the calling thread's namespace. Best effort: without IPv6 in the kernel there are none of it.
+pub(crate) fn set_interface_sysctls(name: &str, ipv6: bool) {
+    let set = |family: &str, setting: &str, value: &str| {
+        let _ = fs::write(format!("/proc/sys/net/{family}/conf/{name}/{setting}"), value);
+    };
+    // A new hardware address is made known to the neighbours.
+    set("ipv4", "arp_notify", "1");
+    if !ipv6 {
+        // No router discovery, multicast reports and link-local address on a network without IPv6.
+        set("ipv6", "disable_ipv6", "1");
+        return;
+    }
+    for (setting, value) in [("disable_ipv6", "0"), ("accept_ra", "0"), ("ndisc_notify", "1")] {
+        set("ipv6", setting, value);
     }
 }
 

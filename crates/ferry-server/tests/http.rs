@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ferry_engine::{Engine, EngineConfig};
-use ferry_network::{BridgeConfig, BridgeNetwork, NetworkStack, StackConfig};
+use ferry_network::{BridgeConfig, BridgeNetwork, NetworkStack, StackConfig, Subnet4};
 use ferry_server::ListenSpec;
 use serde_json::{Value, json};
 
@@ -20,6 +20,12 @@ fn config(root: &Path) -> EngineConfig {
         exec_root: root.join("run"),
         bridge: Some(BRIDGE.to_owned()),
         bip: Some(BIP),
+        ipv6: false,
+        bip6: None,
+        default_gateway: None,
+        default_gateway_v6: None,
+        ip_range_v6: None,
+        default_network_opts: Default::default(),
         mtu: None,
         icc: true,
         dns: Vec::new(),
@@ -59,8 +65,8 @@ impl Drop for Cleanup {
     fn drop(&mut self) {
         let stack = StackConfig { table_name: format!("ferry-{BRIDGE}"), pool_size: 0 };
         let stack = NetworkStack::open(stack).unwrap();
-        let bip = ipnet::Ipv4Net::new(BIP.0, BIP.1).ok();
-        let bridge = BridgeNetwork::open(&stack, BridgeConfig { bip, ..BridgeConfig::new(BRIDGE) }).unwrap();
+        let ipv4 = ipnet::Ipv4Net::new(BIP.0, BIP.1).ok().map(Subnet4::at);
+        let bridge = BridgeNetwork::open(&stack, BridgeConfig { ipv4, ..BridgeConfig::new(BRIDGE) }).unwrap();
         bridge.destroy().unwrap();
         stack.destroy().unwrap();
     }

@@ -21,10 +21,8 @@ impl Owner {
         if record.networks.contains_key(&network) && says_nothing(&settings) {
             return Ok(());
         }
-        let fixed = match network.as_str() {
-            BRIDGE => FixedAddresses::Never,
-            name => fixed_addresses(&self.inner, name).map_or(FixedAddresses::Unknown, |(_, fixed)| fixed),
-        };
+        let fixed = fixed_addresses(&self.inner, &network);
+        let fixed = fixed.map_or_else(FixedAddresses::unknown, |(_, fixed)| fixed);
         check_endpoint(&settings, &fixed)
             .map_err(|e| EngineError::InvalidParameter(format!("invalid endpoint settings:\n{e}")))?;
         let mut changed = record.clone();

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -50,10 +50,21 @@ fn endpoint(inner: &Inner, id: ContainerId) -> Option<EndpointRecord> {
         *byte = u8::from_str_radix(text, 16).ok()?;
     }
     // The container's own lines come last.
-    let subnet = inner.bridge.subnet();
+    let config = inner.bridge.config();
+    let (subnet, subnet6) = (config.ipv4?, config.ipv6);
     let hosts = fs::read_to_string(inner.paths.container(&id).hosts()).ok()?;
-    let addresses = hosts.lines().rev().filter_map(|l| l.split_whitespace().next()?.parse::<Ipv4Addr>().ok());
-    let ipv4 = addresses.into_iter().find(|address| subnet.contains(address))?;
+    let addresses =
+        || hosts.lines().rev().filter_map(|l| l.split_whitespace().next()?.parse::<IpAddr>().ok());
+    let ipv4 = addresses().find_map(|a| match a {
+        IpAddr::V4(v4) => Some(v4).filter(|v4| subnet.net.contains(v4)),
+        IpAddr::V6(_) => None,
+    })?;
+    let ipv6 = subnet6.and_then(|subnet| {
+        addresses().find_map(|a| match a {
+            IpAddr::V6(v6) => Some(v6).filter(|v6| subnet.net.contains(v6)),
+            IpAddr::V4(_) => None,
+        })
+    });
     Some(EndpointRecord {
         endpoint: EndpointId::random(),
         container: id,
@@ -62,11 +73,11 @@ fn endpoint(inner: &Inner, id: ContainerId) -> Option<EndpointRecord> {
         host_veth,
         host_ifindex,
         ipv4: Some(ipv4),
-        prefix: subnet.prefix_len(),
-        gateway: Some(inner.bridge.gateway()),
-        ipv6: None,
-        prefix6: 0,
-        gateway6: None,
+        prefix: subnet.net.prefix_len(),
+        gateway: subnet.gateway,
+        ipv6,
+        prefix6: subnet6.filter(|_| ipv6.is_some()).map_or(0, |s| s.net.prefix_len()),
+        gateway6: subnet6.filter(|_| ipv6.is_some()).and_then(|s| s.gateway),
         mac,
         interface: "eth0".to_owned(),
         published: Vec::new(),

@@ -15,7 +15,7 @@ use super::network_mode::NetworkMode;
 use super::owner::unexpected;
 use super::record::ContainerRecord;
 use super::state::{Live, State};
-use super::{extra_hosts, links, net_files};
+use super::{extra_hosts, links, net_files, network_mode};
 use crate::error::{EngineError, Result};
 use crate::inner::Inner;
 use crate::logging;
@@ -335,7 +335,12 @@ fn write_net_files(
     let h = &record.host_config;
     let own: Vec<IpAddr> = record.endpoints.values().flat_map(|e| e.addresses()).collect();
     let gateways: Vec<String> = match inner.config.host_gateway.is_empty() {
-        true => vec![inner.bridge.gateway().to_string()],
+        true => {
+            let config = inner.bridge.config();
+            let v4 = config.ipv4.and_then(|s| s.bridge).map(|a| a.to_string());
+            let v6 = config.ipv6.and_then(|s| s.bridge).map(|a| a.to_string());
+            v4.into_iter().chain(v6).collect()
+        }
         false => inner.config.host_gateway.iter().map(ToString::to_string).collect(),
     };
     let (hosts, resolv) = match mode {
@@ -354,12 +359,20 @@ fn write_net_files(
         NetworkMode::Bridge | NetworkMode::None | NetworkMode::Other(_) => {
             let mut extra = extra_hosts::resolve(&h.extra_hosts, &gateways);
             extra.extend(links.iter().map(|l| (l.names.clone(), l.address.to_string())));
-            let hosts = net_files::hosts(&own, &record.config.hostname, &record.config.domainname, &extra);
+            let own = net_files::Own {
+                addresses: &own,
+                hostname: &record.config.hostname,
+                domainname: &record.config.domainname,
+                without_ipv6: network_mode::switches_ipv6_off(h),
+            };
+            let hosts = net_files::hosts(&own, &extra);
+            let own = own.addresses;
+            let ipv6 = own.iter().any(IpAddr::is_ipv6);
             let wanted = net_files::resolver_options(inner, record);
             let resolv = match record.networks.keys().any(|name| name != endpoints::BRIDGE) && !own.is_empty()
             {
                 true => net_files::internal_resolv_conf(&net_files::host_resolv_conf(), &wanted),
-                false => net_files::resolv_conf(&net_files::host_resolv_conf(), &wanted),
+                false => net_files::resolv_conf(&net_files::host_resolv_conf(), &wanted, ipv6),
             };
             (hosts, resolv)
         }

@@ -9,19 +9,22 @@ use crate::inner::Inner;
 
 /// `/etc/hosts`: the loopback and multicast names Docker writes, `--add-host` entries, then the container's own
 /// addresses.
-pub(crate) fn hosts(own: &[IpAddr], hostname: &str, domainname: &str, extra: &[(String, String)]) -> String {
-    let mut text = String::from(
-        "127.0.0.1\tlocalhost\n\
-         ::1\tlocalhost ip6-localhost ip6-loopback\n\
-         fe00::\tip6-localnet\n\
-         ff00::\tip6-mcastprefix\n\
-         ff02::1\tip6-allnodes\n\
-         ff02::2\tip6-allrouters\n",
-    );
+pub(crate) fn hosts(own: &Own<'_>, extra: &[(String, String)]) -> String {
+    let Own { addresses, hostname, domainname, without_ipv6 } = *own;
+    let mut text = String::from("127.0.0.1\tlocalhost\n");
+    if !without_ipv6 {
+        text.push_str(
+            "::1\tlocalhost ip6-localhost ip6-loopback\n\
+             fe00::\tip6-localnet\n\
+             ff00::\tip6-mcastprefix\n\
+             ff02::1\tip6-allnodes\n\
+             ff02::2\tip6-allrouters\n",
+        );
+    }
     for (name, address) in extra {
         let _ = writeln!(text, "{address}\t{name}");
     }
-    for address in own {
+    for address in addresses {
         if domainname.is_empty() {
             let _ = writeln!(text, "{address}\t{hostname}");
         } else {
@@ -29,6 +32,16 @@ pub(crate) fn hosts(own: &[IpAddr], hostname: &str, domainname: &str, extra: &[(
         }
     }
     text
+}
+
+/// The container as its `/etc/hosts` names it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Own<'a> {
+    pub addresses: &'a [IpAddr],
+    pub hostname: &'a str,
+    pub domainname: &'a str,
+    /// IPv6 is switched off in it.
+    pub without_ipv6: bool,
 }
 
 /// What `/etc/resolv.conf` shall say beyond the host's.
@@ -41,15 +54,17 @@ pub(crate) struct ResolverOptions {
 
 /// `/etc/resolv.conf` for a container with its own network namespace: the host's, less servers on the host's
 /// loopback, which the container could not reach, with the given settings in place of the host's.
-/// Public servers stand in when nothing is left, as Docker does.
-pub(crate) fn resolv_conf(host: &str, wanted: &ResolverOptions) -> String {
+/// Public servers stand in when nothing is left, as Docker does. `ipv6`: the container has an IPv6 address.
+pub(crate) fn resolv_conf(host: &str, wanted: &ResolverOptions, ipv6: bool) -> String {
     let mut servers = Vec::new();
     let mut search = Vec::new();
     let mut options = Vec::new();
     for line in host.lines() {
         let mut words = line.split_whitespace();
         match words.next() {
-            Some("nameserver") => servers.extend(words.next().filter(|s| reachable(s)).map(str::to_owned)),
+            Some("nameserver") => {
+                servers.extend(words.next().filter(|s| reachable(s, ipv6)).map(str::to_owned))
+            }
             Some("search" | "domain") => search = words.map(str::to_owned).collect(),
             Some("options") => options.extend(words.map(str::to_owned)),
             _ => {}
@@ -80,7 +95,7 @@ pub(crate) fn resolv_conf(host: &str, wanted: &ResolverOptions) -> String {
 /// ones. Names without dots are asked as they are (`ndots:0`), unless the user says otherwise.
 pub(crate) fn internal_resolv_conf(host: &str, wanted: &ResolverOptions) -> String {
     let own = ResolverOptions { servers: vec![ferry_network::NAME_SERVER.to_string()], ..wanted.clone() };
-    let mut text = resolv_conf(host, &own);
+    let mut text = resolv_conf(host, &own, false);
     if !text.contains("ndots:") {
         match text.find("\noptions ") {
             Some(at) => text.insert_str(at + "\noptions ".len(), "ndots:0 "),
@@ -122,12 +137,14 @@ pub(crate) fn host_resolv_conf() -> String {
     text
 }
 
-fn reachable(server: &str) -> bool {
-    let bare = server.split('%').next().unwrap_or(server);
-    match bare.parse::<IpAddr>() {
+/// Whether a container reaches a server of the host's. One of a link of the host's (`fe80::1%eth0`) it does not.
+fn reachable(server: &str, ipv6: bool) -> bool {
+    match server.parse::<IpAddr>() {
         Ok(IpAddr::V4(v4)) => !v4.is_loopback() && v4 != Ipv4Addr::UNSPECIFIED,
-        // Containers on the default bridge have no IPv6 route to the outside.
-        Ok(IpAddr::V6(_)) | Err(_) => false,
+        Ok(IpAddr::V6(v6)) => {
+            ipv6 && !v6.is_loopback() && !v6.is_unspecified() && !v6.is_unicast_link_local()
+        }
+        Err(_) => false,
     }
 }
 
@@ -137,19 +154,34 @@ mod tests {
 
     #[test]
     fn own_address_comes_last() {
-        let own = ["172.17.0.2".parse().unwrap()];
-        let text = hosts(&own, "web", "", &[("db".into(), "10.0.0.1".into())]);
-        assert!(text.ends_with("10.0.0.1\tdb\n172.17.0.2\tweb\n"), "{text}");
-        assert!(hosts(&own, "web", "example.org", &[]).ends_with("172.17.0.2\tweb.example.org web\n"));
+        let addresses = ["172.17.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
+        let own = Own { addresses: &addresses, hostname: "web", domainname: "", without_ipv6: false };
+        let text = hosts(&own, &[("db".into(), "10.0.0.1".into())]);
+        assert!(text.ends_with("10.0.0.1\tdb\n172.17.0.2\tweb\nfd00::2\tweb\n"), "{text}");
+        let own = Own { addresses: &addresses[..1], domainname: "example.org", ..own };
+        assert!(hosts(&own, &[]).ends_with("172.17.0.2\tweb.example.org web\n"));
+        let without = hosts(&Own { without_ipv6: true, ..own }, &[]);
+        assert_eq!(without, "127.0.0.1\tlocalhost\n172.17.0.2\tweb.example.org web\n");
     }
 
     #[test]
     fn loopback_servers_are_left_out() {
         let host = "nameserver 127.0.0.53\nnameserver 10.0.0.2\nsearch a b\noptions edns0\n";
-        let text = resolv_conf(host, &ResolverOptions::default());
+        let text = resolv_conf(host, &ResolverOptions::default(), false);
         assert!(text.contains("nameserver 10.0.0.2\nsearch a b\noptions edns0\n"), "{text}");
         assert!(!text.contains("127.0.0.53"));
-        assert!(resolv_conf("", &ResolverOptions::default()).contains("nameserver 8.8.8.8"));
+        assert!(resolv_conf("", &ResolverOptions::default(), false).contains("nameserver 8.8.8.8"));
+    }
+
+    #[test]
+    fn servers_of_ipv6_are_for_containers_that_have_it() {
+        let host = "nameserver fd00::53\nnameserver fe80::1%eth0\nnameserver ::1\nnameserver 10.0.0.2\n";
+        let servers = |ipv6| {
+            let text = resolv_conf(host, &ResolverOptions::default(), ipv6);
+            text.lines().filter(|l| l.starts_with("nameserver")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(servers(false), ["nameserver 10.0.0.2"]);
+        assert_eq!(servers(true), ["nameserver fd00::53", "nameserver 10.0.0.2"]);
     }
 
     #[test]
@@ -168,7 +200,7 @@ mod tests {
     fn given_settings_replace_the_hosts() {
         let wanted =
             ResolverOptions { servers: vec!["1.2.3.4".into()], search: vec![".".into()], options: vec![] };
-        let text = resolv_conf("nameserver 10.0.0.2\nsearch a\n", &wanted);
+        let text = resolv_conf("nameserver 10.0.0.2\nsearch a\n", &wanted, false);
         assert!(
             text.contains("nameserver 1.2.3.4\n") && !text.contains("search") && !text.contains("10.0.0.2")
         );

@@ -1,12 +1,13 @@
 //! `--network` and the options that depend on it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ferry_api::container::{ContainerConfig, HostConfig};
+use ferry_api::network::EndpointIpam;
 use ferry_api::{EndpointSettings, NetworkingConfig};
 use ferry_types::net::PublishRequest;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::config::parse_port_proto;
 use crate::network::endpoint_options::EndpointOptions;
@@ -125,11 +126,8 @@ pub(crate) fn networks(
         own.links = h.links.clone();
     }
     for (name, settings) in &networks {
-        let fixed = match name.as_str() {
-            BRIDGE => FixedAddresses::Never,
-            "host" | "none" => FixedAddresses::None,
-            other => find(other).map_or(FixedAddresses::Unknown, |(_, fixed)| fixed),
-        };
+        let fixed = find(name).map(|(_, fixed)| fixed).or_else(|| FixedAddresses::builtin(name, false));
+        let fixed = fixed.unwrap_or_else(FixedAddresses::unknown);
         check_endpoint(settings, &fixed)
             .map_err(|e| format!("invalid config for network {name}: invalid endpoint settings:\n{e}"))?;
     }
@@ -151,55 +149,95 @@ pub(crate) const PRIVATE: &str =
 
 /// Which addresses a user may give a container on a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum FixedAddresses {
-    /// On the default bridge, whatever its subnet.
-    Never,
-    /// On `host` and `none`, which have no addresses of their own.
-    None,
-    /// The engine chose the subnet.
-    NotHere,
-    /// The user's subnet.
-    In(Ipv4Net),
-    /// The network is not there (yet).
-    Unknown,
+pub(crate) struct FixedAddresses {
+    pub kind: NetworkKind,
+    pub ipv4: Configured,
+    pub ipv6: Configured,
+}
+
+/// Whose network it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NetworkKind {
+    /// The default bridge.
+    Bridge,
+    /// `host` and `none`, which have no addresses of their own.
+    Shared,
+    /// A user's, or one that is not there (yet).
+    Users,
+}
+
+/// A subnet of a user's choice, which fixed addresses require.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Configured {
+    /// There is none.
+    No,
+    /// This one.
+    In(IpNet),
+    /// Nobody knows, or whichever.
+    Any,
+}
+
+impl FixedAddresses {
+    /// Of one of the engine's own networks; `ipv6` is whether the default bridge has that.
+    pub fn builtin(name: &str, ipv6: bool) -> Option<Self> {
+        let any_if = |known| if known { Configured::Any } else { Configured::No };
+        match name {
+            BRIDGE => Some(Self { kind: NetworkKind::Bridge, ipv4: Configured::Any, ipv6: any_if(ipv6) }),
+            "host" | "none" => {
+                Some(Self { kind: NetworkKind::Shared, ipv4: Configured::No, ipv6: Configured::No })
+            }
+            _ => None,
+        }
+    }
+
+    /// Of a network that is not there (yet).
+    pub fn unknown() -> Self {
+        Self { kind: NetworkKind::Users, ipv4: Configured::Any, ipv6: Configured::Any }
+    }
+}
+
+/// Checks the addresses asked for an endpoint; says everything that is wrong.
+fn check_addresses(ipam: &EndpointIpam, fixed: &FixedAddresses) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let usable = |text: &str| text.parse::<IpAddr>().ok().filter(|a| !a.is_unspecified());
+    let (v4, v6) = (ipam.ipv4_address.as_str(), ipam.ipv6_address.as_str());
+    if fixed.kind != NetworkKind::Users && !(v4.is_empty() && v6.is_empty()) {
+        wrong.push("user specified IP address is supported on user defined networks only".to_owned());
+    }
+    if !v4.is_empty() && !usable(v4).is_some_and(|a| a.is_ipv4()) {
+        wrong.push(format!("invalid IPv4 address: {v4}"));
+    }
+    if !v6.is_empty() && !usable(v6).is_some_and(|a| a.is_ipv6()) {
+        wrong.push(format!("invalid IPv6 address: {v6}"));
+    }
+    let links = ipam.link_local_ips.iter().filter(|text| usable(text).is_none());
+    wrong.extend(links.map(|text| format!("invalid link-local IP address: {text}")));
+    for (text, configured) in [(v4, &fixed.ipv4), (v6, &fixed.ipv6)] {
+        match configured {
+            _ if text.is_empty() => {}
+            Configured::No => wrong.push(
+                "user specified IP address is supported only when connecting to networks with user configured subnets"
+                    .to_owned(),
+            ),
+            Configured::In(net) if !text.parse().is_ok_and(|a: IpAddr| net.contains(&a)) => {
+                wrong.push(format!("no configured subnet or ip-range contain the IP address {text}"));
+            }
+            Configured::In(_) | Configured::Any => {}
+        }
+    }
+    wrong
 }
 
 /// Checks what is asked of an endpoint.
 pub(crate) fn check_endpoint(endpoint: &EndpointSettings, fixed: &FixedAddresses) -> Result<(), String> {
-    let ipam = endpoint.ipam_config.clone().unwrap_or_default();
-    if !ipam.ipv6_address.is_empty() {
-        return Err("IPv6 addresses of containers are not supported by ferry yet".to_owned());
-    }
-    if !ipam.link_local_ips.is_empty() {
-        return Err("link-local addresses of containers are not supported by ferry yet".to_owned());
-    }
-    if !ipam.ipv4_address.is_empty() {
-        let text = &ipam.ipv4_address;
-        const USERS: &str = "user specified IP address is supported on user defined networks only";
-        const CONFIGURED: &str = "user specified IP address is supported only when connecting to networks with user configured subnets";
-        let outside = || format!("no configured subnet or ip-range contain the IP address {text}");
-        let mut wrong = Vec::new();
-        let address: Option<Ipv4Addr> = text.parse().ok();
-        if address.is_none() {
-            wrong.push(format!("invalid IPv4 address: {text}"));
-        }
-        match fixed {
-            FixedAddresses::Never => wrong.push(USERS.to_owned()),
-            FixedAddresses::None => wrong.extend([USERS.to_owned(), CONFIGURED.to_owned()]),
-            FixedAddresses::NotHere => wrong.push(CONFIGURED.to_owned()),
-            FixedAddresses::In(subnet) if address.is_none_or(|a| !subnet.contains(&a)) => {
-                wrong.push(outside())
-            }
-            FixedAddresses::In(_) | FixedAddresses::Unknown => {}
-        }
-        if let [one] = wrong.as_slice() {
-            return Err(one.clone());
-        } else if !wrong.is_empty() {
-            return Err(wrong.iter().map(|w| format!("* {w}")).collect::<Vec<_>>().join("\n"));
-        }
+    let wrong = endpoint.ipam_config.as_ref().map_or_else(Vec::new, |ipam| check_addresses(ipam, fixed));
+    match wrong.as_slice() {
+        [] => {}
+        [one] => return Err(one.clone()),
+        several => return Err(format!("* {}", several.join("\n* "))),
     }
     EndpointOptions::parse(&endpoint.driver_opts)?;
-    if *fixed == FixedAddresses::Never {
+    if fixed.kind == NetworkKind::Bridge {
         if !endpoint.links.is_empty() {
             return Err("links on the default network are asked for with --link".to_owned());
         }
@@ -214,6 +252,11 @@ pub(crate) fn check_endpoint(endpoint: &EndpointSettings, fixed: &FixedAddresses
         parse_mac(&endpoint.mac_address)?;
     }
     Ok(())
+}
+
+/// Whether a container's sysctls switch IPv6 off everywhere in it.
+pub(crate) fn switches_ipv6_off(h: &HostConfig) -> bool {
+    h.sysctls.get("net.ipv6.conf.all.disable_ipv6").is_some_and(|value| value == "1")
 }
 
 /// Reads a MAC address.

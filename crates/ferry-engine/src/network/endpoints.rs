@@ -1,14 +1,17 @@
 //! A container's endpoints: which networks it is on, joining and leaving them. Synchronous; whoever calls owns the
 //! container.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use ferry_api::EndpointSettings;
+use ferry_api::network::EndpointIpam;
 use ferry_dns::table::{Host, View};
-use ferry_network::{EndpointRecord, EndpointRequest, Network, RelaySocket};
+use ferry_network::{EndpointRecord, EndpointRequest, Network, RelaySocket, Ways};
 
 use super::endpoint_options::EndpointOptions;
 use super::record::NetworkRecord;
@@ -60,12 +63,15 @@ pub(crate) fn join_all(
     let wanted = order(record);
     let targets: Vec<Target> =
         wanted.iter().map(|(name, settings)| target(inner, name, settings)).collect::<Result<_>>()?;
-    let gateway = gateway(targets.iter().map(|t| (t.name.as_str(), &t.network, &t.settings)));
-    let gateway = gateway.map(str::to_owned);
+    let gateways = gateways(targets.iter().map(|t| (t.name.as_str(), &t.network, &t.settings)));
     let mut joined: Option<Joined> = None;
     for target in &targets {
-        let is_gateway = gateway.as_deref() == Some(&*target.name);
-        let request = request(record, target, is_gateway, joined.is_none())?;
+        let mut request = request(record, target, joined.is_none())?;
+        request.default_route = gateways.through(&target.name);
+        if gateways.publish_on(&target.name) && target.network.publishes() {
+            let publish = network_mode::publish_requests(&record.host_config, &record.config);
+            request.publish = publish.map_err(EngineError::InvalidParameter)?;
+        }
         let endpoint = match &joined {
             None => target.network.attach(&request)?,
             Some(first) => target.network.join(first.netns.as_fd(), &request)?,
@@ -127,15 +133,12 @@ pub(crate) fn join_one(
     let current = connected(inner, record);
     let all = current.iter().map(|(n, network, s)| (n.as_str(), network, s));
     let all = all.chain([(target.name.as_str(), &target.network, &target.settings)]);
-    let is_gateway = gateway(all) == Some(&*target.name);
+    let ways = gateways(all).through(&target.name);
     // Ports stay where they are published.
-    let mut request = request(record, &target, false, record.endpoints.is_empty())?;
-    request.publish = Vec::new();
+    let request = request(record, &target, record.endpoints.is_empty())?;
     let endpoint = target.network.join(netns.as_fd(), &request)?;
     let after = || -> Result<()> {
-        if is_gateway {
-            target.network.route_through(netns.as_fd(), &endpoint.record)?;
-        }
+        target.network.route_through(netns.as_fd(), &endpoint.record, ways)?;
         if let Some(network) = &target.user {
             let mut endpoints = record.endpoints.clone();
             endpoints.insert(target.name.clone(), endpoint.record.clone());
@@ -176,11 +179,11 @@ pub(crate) fn leave_one(inner: &Arc<Inner>, record: &ContainerRecord, name: &str
     rest.endpoints.remove(name);
     rest.networks.remove(name);
     let current = connected(inner, &rest);
-    let next = gateway(current.iter().map(|(n, network, s)| (n.as_str(), network, s)));
-    if let Some((next, network, _)) = current.iter().find(|(n, ..)| Some(n.as_str()) == next)
-        && let Some(endpoint) = rest.endpoints.get(next)
-    {
-        network.route_through(netns.as_fd(), endpoint)?;
+    let next = gateways(current.iter().map(|(n, network, s)| (n.as_str(), network, s)));
+    for (name, network, _) in &current {
+        if let Some(endpoint) = rest.endpoints.get(name) {
+            network.route_through(netns.as_fd(), endpoint, next.through(name))?;
+        }
     }
     inner.names.look(&record.id, view(inner, &rest, &rest.endpoints));
     Ok(())
@@ -247,50 +250,82 @@ fn order(record: &ContainerRecord) -> Vec<(&String, &EndpointSettings)> {
     first
 }
 
-/// The network that leads to the outside: of those that do, the one of the highest priority, of these the first by name.
-fn gateway<'a>(
-    networks: impl Iterator<Item = (&'a str, &'a Network, &'a EndpointSettings)>,
-) -> Option<&'a str> {
-    let open = networks.filter(|(_, network, _)| network.leads_out());
-    open.map(|(name, _, settings)| (std::cmp::Reverse(settings.gw_priority), name))
-        .min()
-        .map(|(_, name)| name)
+/// The networks that lead to the outside, for each family.
+struct Gateways {
+    ipv4: Option<String>,
+    ipv6: Option<String>,
 }
 
-fn request(record: &ContainerRecord, target: &Target, gateway: bool, first: bool) -> Result<EndpointRequest> {
-    let invalid = |e: String| EngineError::InvalidParameter(e);
-    let publish = match gateway && target.network.publishes() {
-        true => network_mode::publish_requests(&record.host_config, &record.config).map_err(invalid)?,
-        false => Vec::new(),
+impl Gateways {
+    fn through(&self, name: &str) -> Ways {
+        Ways { ipv4: self.ipv4.as_deref() == Some(name), ipv6: self.ipv6.as_deref() == Some(name) }
+    }
+
+    /// Whether ports are published on a network.
+    fn publish_on(&self, name: &str) -> bool {
+        self.ipv4.as_deref().or(self.ipv6.as_deref()) == Some(name)
+    }
+}
+
+/// Of the networks that lead to the outside, the one of the highest priority; of these one that does by both families, then
+/// the first by name.
+fn gateways<'a>(networks: impl Iterator<Item = (&'a str, &'a Network, &'a EndpointSettings)>) -> Gateways {
+    let mut best: Vec<(i64, u8, &str, Ways)> = networks
+        .map(|(name, network, settings)| {
+            let ways = network.ways_out();
+            (settings.gw_priority, u8::from(ways.ipv4) + u8::from(ways.ipv6), name, ways)
+        })
+        .collect();
+    best.sort_by_key(|(priority, ways, name, _)| (Reverse(*priority), Reverse(*ways), *name));
+    let first = |leads: fn(&Ways) -> bool| {
+        best.iter().find(|(.., ways)| leads(ways)).map(|(_, _, name, _)| (*name).to_owned())
     };
+    Gateways { ipv4: first(|w| w.ipv4), ipv6: first(|w| w.ipv6) }
+}
+
+/// What is asked of a network, but for ways and ports.
+fn request(record: &ContainerRecord, target: &Target, first: bool) -> Result<EndpointRequest> {
+    let invalid = |e: String| EngineError::InvalidParameter(e);
     let mac = match target.settings.mac_address.as_str() {
         "" if first => record.config.mac_address.as_str(),
         own => own,
     };
+    let ipam = target.settings.ipam_config.as_ref();
     let options = EndpointOptions::parse(&target.settings.driver_opts).map_err(invalid)?;
     let mac = if mac.is_empty() { None } else { Some(network_mode::parse_mac(mac).map_err(invalid)?) };
     Ok(EndpointRequest {
         container: record.id.clone(),
         name: record.name.to_string(),
-        ipv4: fixed_address(&target.settings)?,
-        ipv6: None,
+        ipv4: fixed(ipam.map_or("", |i| &i.ipv4_address), "IPv4")?,
+        ipv6: fixed(ipam.map_or("", |i| &i.ipv6_address), "IPv6")?,
         mac,
-        publish,
-        default_route: gateway,
+        publish: Vec::new(),
+        default_route: Ways::default(),
+        without_ipv6: network_mode::switches_ipv6_off(&record.host_config),
+        link_local: link_local(ipam)?,
         interface: options.interface,
         sysctls: options.sysctls,
     })
 }
 
-/// The address a container asks for on a network.
-pub(crate) fn fixed_address(settings: &EndpointSettings) -> Result<Option<Ipv4Addr>> {
-    let text = settings.ipam_config.as_ref().map_or("", |ipam| ipam.ipv4_address.as_str());
+/// An address a container asks for on a network.
+fn fixed<A: FromStr>(text: &str, family: &str) -> Result<Option<A>> {
     if text.is_empty() {
         return Ok(None);
     }
-    let address =
-        text.parse().map_err(|_| EngineError::InvalidParameter(format!("invalid IPv4 address: {text}")))?;
-    Ok(Some(address))
+    let invalid = |_| EngineError::InvalidParameter(format!("invalid {family} address: {text}"));
+    text.parse().map(Some).map_err(invalid)
+}
+
+/// The link-local addresses a container asks for besides.
+fn link_local(ipam: Option<&EndpointIpam>) -> Result<Vec<IpAddr>> {
+    let texts = ipam.into_iter().flat_map(|ipam| ipam.link_local_ips.iter()).filter(|t| !t.is_empty());
+    let parsed = texts.map(|text| match text.parse::<IpAddr>() {
+        Ok(IpAddr::V4(v4)) if v4.is_link_local() => Ok(v4.into()),
+        Ok(IpAddr::V6(v6)) if v6.is_unicast_link_local() => Ok(v6.into()),
+        _ => Err(EngineError::InvalidParameter(format!("invalid link local IP address: {text}"))),
+    });
+    parsed.collect()
 }
 
 /// The names a container answers to on a network: its own, aliases, its short id, and a hostname of the user's choice.

@@ -1,6 +1,7 @@
 //! The networks of an engine: the default bridge, `host`, `none`, and those of its users. What the API shows and asks of them
 //! is here; [`registry`] keeps users' networks, [`endpoints`] puts containers on them, [`names`] has their names resolved.
 
+pub(crate) mod default_bridge;
 pub(crate) mod endpoint_options;
 pub(crate) mod endpoints;
 pub(crate) mod names;
@@ -8,9 +9,11 @@ mod options;
 mod parent;
 mod record;
 pub(crate) mod registry;
-mod request;
+pub(crate) mod request;
+mod subnets;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ferry_api::filters::pattern_matches;
@@ -20,11 +23,12 @@ use ferry_api::network::{
     NetworkPruneResponse,
 };
 use ferry_api::{Filters, List, Map, Time};
+use ipnet::IpNet;
 
 use crate::Engine;
 use crate::container::handle::OwnerRequest;
 use crate::container::list::{labels_match, parse_until};
-use crate::container::network_mode::FixedAddresses;
+use crate::container::network_mode::{Configured, FixedAddresses, NetworkKind};
 use crate::container::state::Snapshot;
 use crate::error::{EngineError, Result};
 use crate::events::EventKind;
@@ -32,6 +36,7 @@ use crate::inner::Inner;
 use endpoints::BRIDGE;
 use record::NetworkRecord;
 use registry::UserNetwork;
+use subnets::Used;
 
 /// The networks every engine has, with their drivers.
 const PREDEFINED: [(&str, &str); 3] = [(BRIDGE, "bridge"), ("host", "host"), ("none", "null")];
@@ -61,14 +66,20 @@ pub(crate) fn id_of(inner: &Inner, name: &str) -> String {
     inner.networks.find(name).map(|n| n.record.id.to_string()).unwrap_or_default()
 }
 
-/// Name of a user's network, by name or id, and the addresses a user may choose on it.
+/// Name of a network, by name or id of a user's, and the addresses a user may choose on it.
 pub(crate) fn fixed_addresses(inner: &Inner, wanted: &str) -> Option<(String, FixedAddresses)> {
+    let bridge_ipv6 = inner.bridge.config().ipv6.is_some();
+    if let Some(builtin) = FixedAddresses::builtin(wanted, bridge_ipv6) {
+        return Some((wanted.to_owned(), builtin));
+    }
     let network = inner.networks.find(wanted).ok()?;
-    let fixed = match &network.record.subnet {
-        Some(subnet) if subnet.by_user => FixedAddresses::In(subnet.subnet),
-        _ => FixedAddresses::NotHere,
+    let record = &network.record;
+    let configured = |subnet: &Option<record::Subnet>| match subnet {
+        Some(subnet) if subnet.by_user => Configured::In(subnet.subnet),
+        _ => Configured::No,
     };
-    Some((network.record.name.clone(), fixed))
+    let (ipv4, ipv6) = (configured(&record.subnet), configured(&record.subnet6));
+    Some((record.name.clone(), FixedAddresses { kind: NetworkKind::Users, ipv4, ipv6 }))
 }
 
 /// One of the engine's networks, found by name or id.
@@ -156,7 +167,7 @@ impl Engine {
             if let Some(endpoint) = record.endpoints.get(found.name()) {
                 resource.endpoint_id = endpoint.endpoint.to_string();
                 resource.mac_address = endpoint.mac_string();
-                let with_prefix = |address: Option<std::net::IpAddr>, prefix: u8| {
+                let with_prefix = |address: Option<IpAddr>, prefix: u8| {
                     address.map(|a| format!("{a}/{prefix}")).unwrap_or_default()
                 };
                 resource.ipv4_address = with_prefix(endpoint.ipv4.map(Into::into), endpoint.prefix);
@@ -180,7 +191,15 @@ impl Engine {
         let inner = Arc::clone(&self.inner);
         let made = crate::blocking(move || {
             let find = |name: &str| inner.networks.find(name).ok().map(|n| n.record.clone());
-            inner.networks.create(|| request::to_record(body, find), &[inner.bridge.subnet()])
+            let config = inner.bridge.config();
+            let (v4, v6) = (config.ipv4.map(|s| s.net.into()), config.ipv6.map(|s| s.net.into()));
+            let builtin = Used {
+                id: predefined_id(&inner.engine_id, BRIDGE),
+                device: config.device.clone(),
+                nets: v4.into_iter().chain(v6).collect(),
+            };
+            let defaults = &inner.config.default_network_opts;
+            inner.networks.create(|| request::to_record(body, defaults, find), builtin)
         })
         .await?;
         self.network_event(EventKind::Create, &made.record);
@@ -285,12 +304,23 @@ impl Engine {
         };
         if driver == "bridge" {
             let bridge = &self.inner.bridge;
-            network.ipam.config = vec![IpamConfig {
-                subnet: bridge.subnet().to_string(),
-                gateway: bridge.gateway().to_string(),
-                ..IpamConfig::default()
-            }]
-            .into();
+            let (config, asked) = (bridge.config(), &self.inner.config);
+            let shown = |subnet: ferry_network::Subnet<IpNet, IpAddr>, router: Option<IpAddr>| IpamConfig {
+                subnet: subnet.net.to_string(),
+                ip_range: subnet.range.map(|r| r.to_string()).unwrap_or_default(),
+                gateway: subnet.bridge.map(|g| g.to_string()).unwrap_or_default(),
+                auxiliary_addresses: router
+                    .map(|r| {
+                        let name = if r.is_ipv6() { "DefaultGatewayIPv6" } else { "DefaultGatewayIPv4" };
+                        (name.to_owned(), r.to_string())
+                    })
+                    .into_iter()
+                    .collect(),
+            };
+            let v4 = config.ipv4.map(|s| shown(s.either(), asked.default_gateway.map(IpAddr::V4)));
+            let v6 = config.ipv6.map(|s| shown(s.either(), asked.default_gateway_v6.map(IpAddr::V6)));
+            network.ipam.config = v4.into_iter().chain(v6).collect::<Vec<_>>().into();
+            network.enable_ipv6 = config.ipv6.is_some();
             let yes_no = |b: bool| if b { "true" } else { "false" }.to_owned();
             let options = [
                 ("com.docker.network.bridge.default_bridge", "true".to_owned()),
@@ -315,8 +345,10 @@ fn is_on(snapshot: &Snapshot, name: &str) -> bool {
 
 /// A user's network as the API shows it.
 fn to_wire(record: &NetworkRecord) -> Network {
-    let text = |address: Option<std::net::Ipv4Addr>| address.map(|a| a.to_string()).unwrap_or_default();
-    let config = record.subnet.iter().map(|s| IpamConfig {
+    let text = |address: Option<IpAddr>| address.map(|a| a.to_string()).unwrap_or_default();
+    // As in Docker: what the user configured comes first, even for a family that is switched off.
+    let both = || [&record.subnet, &record.subnet6].into_iter().flatten();
+    let config = both().filter(|s| s.by_user).chain(both().filter(|s| !s.by_user)).map(|s| IpamConfig {
         subnet: s.subnet.to_string(),
         ip_range: s.range.map(|r| r.to_string()).unwrap_or_default(),
         // As in Docker: a gateway that was chosen for a subnet of the user's is not shown.
@@ -329,7 +361,8 @@ fn to_wire(record: &NetworkRecord) -> Network {
         created: Time::from_unix_nanos(i128::from(record.created_at)),
         scope: "local".to_owned(),
         driver: if record.config_only { "null" } else { record.driver.name() }.to_owned(),
-        enable_ipv4: true,
+        enable_ipv4: record.ipv4,
+        enable_ipv6: record.ipv6,
         ipam: Ipam {
             driver: "default".to_owned(),
             options: record.ipam_options.clone().into(),

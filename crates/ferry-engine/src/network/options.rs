@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ferry_network::GatewayMode;
+
 use crate::error::{EngineError, Result};
 
 /// What the options say.
@@ -14,12 +16,29 @@ pub(crate) struct BridgeOptions {
     pub icc: bool,
     pub masquerade: bool,
     pub host_ip: Option<IpAddr>,
+    pub mode_ipv4: GatewayMode,
+    pub mode_ipv6: GatewayMode,
+    /// The gateway's IPv4 address is not the bridge's: somebody else has it.
+    pub inhibit_ipv4: bool,
 }
+
+/// Options that say which families a network has, unless its user says so otherwise.
+pub(crate) const ENABLE_IPV4: &str = "com.docker.network.enable_ipv4";
+pub(crate) const ENABLE_IPV6: &str = "com.docker.network.enable_ipv6";
 
 impl BridgeOptions {
     /// Reads them.
     pub fn parse(options: &BTreeMap<String, String>) -> Result<Self> {
-        let mut parsed = Self { device: None, mtu: None, icc: true, masquerade: true, host_ip: None };
+        let mut parsed = Self {
+            device: None,
+            mtu: None,
+            icc: true,
+            masquerade: true,
+            host_ip: None,
+            mode_ipv4: GatewayMode::Nat,
+            mode_ipv6: GatewayMode::Nat,
+            inhibit_ipv4: false,
+        };
         for (name, value) in options {
             let invalid = |reason: &str| {
                 EngineError::InvalidParameter(format!("failed to parse {name} value: {value} ({reason})"))
@@ -34,6 +53,15 @@ impl BridgeOptions {
                     "the network option {name}={value} is not supported by ferry yet"
                 )))
             };
+            let mode = || {
+                Ok(match value.as_str() {
+                    "nat" => GatewayMode::Nat,
+                    "nat-unprotected" => GatewayMode::NatUnprotected,
+                    "routed" => GatewayMode::Routed,
+                    "isolated" => GatewayMode::Isolated,
+                    other => return Err(invalid(&format!("unknown gateway mode {other}"))),
+                })
+            };
             match name.as_str() {
                 "com.docker.network.bridge.name" if !value.is_empty() => parsed.device = Some(value.clone()),
                 "com.docker.network.driver.mtu" => parsed.mtu = parse_mtu(name, value)?,
@@ -43,24 +71,45 @@ impl BridgeOptions {
                     let address = value.parse::<IpAddr>().map_err(|_| invalid("nil ip"))?;
                     parsed.host_ip = (!address.is_unspecified()).then_some(address);
                 }
-                "com.docker.network.bridge.gateway_mode_ipv4" => match value.as_str() {
-                    "" | "nat" => {}
-                    "nat-unprotected" | "routed" | "isolated" => return missing(),
-                    other => return Err(invalid(&format!("unknown gateway mode {other}"))),
-                },
+                "com.docker.network.bridge.gateway_mode_ipv4" => parsed.mode_ipv4 = mode()?,
+                "com.docker.network.bridge.gateway_mode_ipv6" => parsed.mode_ipv6 = mode()?,
+                "com.docker.network.bridge.inhibit_ipv4" => parsed.inhibit_ipv4 = boolean()?,
                 "com.docker.network.bridge.default_bridge" if boolean()? => {
                     return Err(EngineError::InvalidParameter(
                         "there is a default bridge already".to_owned(),
                     ));
                 }
+                "com.docker.network.host_ipv4" | "com.docker.network.host_ipv6" => {
+                    value.parse::<IpAddr>().map_err(|_| invalid("nil ip"))?;
+                    return missing();
+                }
+                "com.docker.network.advertise_addr_nmsgs" => {
+                    within(name, value, 0, 3)?;
+                    return missing();
+                }
+                "com.docker.network.advertise_addr_ms" => {
+                    within(name, value, 100, 2000)?;
+                    return missing();
+                }
                 "com.docker.network.bridge.trusted_host_interfaces"
-                | "com.docker.network.bridge.inhibit_ipv4"
-                | "com.docker.network.bridge.gateway_mode_ipv6"
                 | "com.docker.network.container_iface_prefix" => return missing(),
                 _ => {}
             }
         }
         Ok(parsed)
+    }
+}
+
+fn within(name: &str, value: &str, least: i64, most: i64) -> Result<()> {
+    let number: i64 = value.parse().map_err(|_| {
+        EngineError::InvalidParameter(format!("value for option {name} \"{value}\" must be an integer"))
+    })?;
+    match (least..=most).contains(&number) {
+        true => Ok(()),
+        false => {
+            let text = format!("{name} must be in the range {least} to {most}");
+            Err(EngineError::InvalidParameter(text))
+        }
     }
 }
 
@@ -77,7 +126,7 @@ pub(crate) fn parse_mtu(name: &str, value: &str) -> Result<Option<u32>> {
 }
 
 /// As Go's `strconv.ParseBool`.
-fn parse_bool(text: &str) -> Option<bool> {
+pub(crate) fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
@@ -104,6 +153,28 @@ mod tests {
                       (strconv.ParseBool: parsing \"x\": invalid syntax)";
         assert_eq!(error, wanted);
         parse("com.docker.network.driver.mtu", "-1").unwrap_err();
-        parse("com.docker.network.bridge.gateway_mode_ipv4", "routed").unwrap_err();
+        let mode = parse("com.docker.network.bridge.gateway_mode_ipv6", "routed").unwrap();
+        assert_eq!((mode.mode_ipv4, mode.mode_ipv6), (GatewayMode::Nat, GatewayMode::Routed));
+        for (option, value, text) in [
+            (
+                "bridge.gateway_mode_ipv4",
+                "",
+                "failed to parse com.docker.network.bridge.gateway_mode_ipv4 value:  (unknown gateway mode )",
+            ),
+            ("host_ipv4", "x", "failed to parse com.docker.network.host_ipv4 value: x (nil ip)"),
+            (
+                "advertise_addr_nmsgs",
+                "9",
+                "com.docker.network.advertise_addr_nmsgs must be in the range 0 to 3",
+            ),
+            (
+                "advertise_addr_ms",
+                "x",
+                "value for option com.docker.network.advertise_addr_ms \"x\" must be an integer",
+            ),
+        ] {
+            let error = parse(&format!("com.docker.network.{option}"), value).unwrap_err();
+            assert_eq!(error.to_string(), text);
+        }
     }
 }

@@ -79,19 +79,16 @@ fn ipvlan_flag(text: &str) -> Result<IpvlanFlag> {
     })
 }
 
-/// How a network is opened. Its pools are the caller's.
+/// How a network is opened.
 pub(crate) fn config(record: &NetworkRecord) -> Result<ParentConfig> {
-    let subnet = record.subnet.as_ref();
     Ok(ParentConfig {
         id: record.id.clone(),
         network: record.name.clone(),
         kind: child_kind(record)?,
         parent: parent(record).map(str::to_owned),
         made_parent: record.made_parent,
-        subnet: subnet.map(|s| s.subnet),
-        gateway: subnet.and_then(|s| s.gateway),
-        ip_range: subnet.and_then(|s| s.range),
-        pools: Vec::new(),
+        ipv4: record.addresses4(),
+        ipv6: record.addresses6(),
         mtu: match record.options.get("com.docker.network.driver.mtu") {
             Some(text) => parse_mtu("com.docker.network.driver.mtu", text)?,
             None => None,
@@ -145,7 +142,7 @@ mod tests {
             options: options.into(),
             ..Default::default()
         };
-        to_record(request, |_| None)
+        to_record(request, &Default::default(), |_| None)
     }
 
     #[test]

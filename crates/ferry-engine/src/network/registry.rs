@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use ferry_network::{
-    BridgeConfig, BridgeNetwork, Network, NetworkError, NetworkStack, ParentConfig, ParentNetwork,
-};
+use ferry_network::{AddressPool, BridgeNetwork, Network, NetworkError, NetworkStack, ParentNetwork};
 use ferry_types::NetworkId;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::parent;
-use super::record::{Driver, NetworkRecord, Subnet};
+use super::record::{Driver, NetworkRecord};
+use super::subnets::{self, Source, Used};
 use crate::error::{EngineError, Result};
 
 /// One network of a user's.
@@ -47,7 +47,7 @@ pub(crate) struct Networks {
     dir: PathBuf,
     stack: NetworkStack,
     /// Candidates for subnets nobody chooses.
-    pools: Vec<Ipv4Net>,
+    pools: Vec<AddressPool>,
     all: RwLock<BTreeMap<String, Arc<UserNetwork>>>,
     /// Making and removing one at a time: names and subnets are checked against the others first.
     changing: Mutex<()>,
@@ -56,7 +56,7 @@ pub(crate) struct Networks {
 impl Networks {
     /// Brings up the networks recorded in `dir`. One that cannot be is named in the log and kept: its containers do not
     /// start, everything else works.
-    pub fn open(dir: PathBuf, stack: NetworkStack, pools: Vec<Ipv4Net>) -> Result<Self> {
+    pub fn open(dir: PathBuf, stack: NetworkStack, pools: Vec<AddressPool>) -> Result<Self> {
         let fail = |source| EngineError::File { action: "read", path: dir.clone(), source };
         let mut all = BTreeMap::new();
         for entry in fs::read_dir(&dir).map_err(fail)? {
@@ -73,6 +73,15 @@ impl Networks {
             }
         }
         Ok(Self { dir, stack, pools, all: RwLock::new(all), changing: Mutex::default() })
+    }
+
+    /// The subnets of the networks recorded in `dir`, whether they are up or not.
+    pub fn recorded_subnets(dir: &Path) -> Vec<IpNet> {
+        let files = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let records = files.filter(|path| path.extension().is_some_and(|e| e == "json"));
+        // One that cannot be read is told of when it is opened.
+        let records = records.filter_map(|path| NetworkRecord::load(&path).ok()).filter(|r| !r.config_only);
+        records.flat_map(|record| record.nets().collect::<Vec<_>>()).collect()
     }
 
     fn path(&self, id: &NetworkId) -> PathBuf {
@@ -103,11 +112,11 @@ impl Networks {
         }
     }
 
-    /// Makes a network. `taken`: subnets of others than users' networks.
+    /// Makes a network. `builtin`: what the default bridge has.
     pub fn create(
         &self,
         make: impl FnOnce() -> Result<NetworkRecord>,
-        taken: &[Ipv4Net],
+        builtin: Used,
     ) -> Result<Arc<UserNetwork>> {
         let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut record = make()?;
@@ -115,9 +124,10 @@ impl Networks {
         if others.iter().any(|n| n.record.name == record.name) {
             return Err(EngineError::Conflict(format!("network with name {} already exists", record.name)));
         }
-        let network = if record.config_only { None } else { Some(self.make(&mut record, &others, taken)?) };
+        let network =
+            if record.config_only { None } else { Some(self.make(&mut record, &others, builtin)?) };
         if let Err(error) = record.save(&self.path(&record.id)) {
-            let keep = parent_is_shared(&record, &others);
+            let keep = device_stays(&record, &others);
             if let Some(Err(error)) = network.map(|network| network.close(keep)) {
                 tracing::warn!(%error, "a network device that was made for nothing is left");
             }
@@ -133,43 +143,31 @@ impl Networks {
         &self,
         record: &mut NetworkRecord,
         others: &[Arc<UserNetwork>],
-        taken: &[Ipv4Net],
+        builtin: Used,
     ) -> Result<Network> {
-        if let Some(wanted) = record.subnet.as_ref().map(|s| s.subnet) {
-            let used = others.iter().filter(|n| !n.record.config_only);
-            let used =
-                used.filter_map(|n| Some(n.record.subnet.as_ref()?.subnet)).chain(taken.iter().copied());
-            if used.into_iter().any(|other| other.contains(&wanted) || wanted.contains(&other)) {
-                return Err(EngineError::Forbidden(
-                    "invalid pool request: Pool overlaps with other one on this address space".to_owned(),
-                ));
-            }
-        }
+        let used = |n: &Arc<UserNetwork>| Used {
+            id: n.record.id.to_string(),
+            device: n.bridge().map(|b| b.config().device.clone()).unwrap_or_default(),
+            nets: n.record.nets().collect(),
+        };
+        let real = others.iter().filter(|n| !n.record.config_only);
+        let others_use: Vec<Used> = std::iter::once(builtin).chain(real.map(used)).collect();
+        let source = Source { stack: &self.stack, pools: &self.pools, others: &others_use };
+        subnets::complete(record, &source)?;
         let network = match record.driver {
-            Driver::Bridge => self.make_bridge(record, others)?.into(),
+            Driver::Bridge => {
+                let bridge = BridgeNetwork::open(&self.stack, record.bridge()?)?;
+                record.foreign_bridge = !bridge.created();
+                bridge.into()
+            }
             Driver::Macvlan | Driver::Ipvlan => self.make_on_parent(record, others)?.into(),
         };
-        self.settle(&network, record).inspect_err(|_| {
-            if let Err(error) = network.close(parent_is_shared(record, others)) {
+        reserve(&network, record).inspect_err(|_| {
+            if let Err(error) = network.close(device_stays(record, others)) {
                 tracing::warn!(%error, "a network device that was made for nothing is left");
             }
         })?;
         Ok(network)
-    }
-
-    /// Writes down what was chosen for a network, and keeps its auxiliary addresses.
-    fn settle(&self, network: &Network, record: &mut NetworkRecord) -> Result<()> {
-        reserve(network, record)?;
-        let chosen = || Subnet {
-            subnet: network.subnet(),
-            gateway: None,
-            range: None,
-            reserved: BTreeMap::new(),
-            by_user: false,
-            gateway_by_user: false,
-        };
-        record.subnet.get_or_insert_with(chosen).gateway = network.gateway();
-        Ok(())
     }
 
     fn make_on_parent(
@@ -179,24 +177,9 @@ impl Networks {
     ) -> Result<ParentNetwork> {
         parent::check_shared(record, others.iter().map(|n| &n.record))?;
         record.made_parent = others.iter().any(|n| n.record.made_parent && parent::same(&n.record, record));
-        let config = ParentConfig { pools: self.pools.clone(), ..parent::config(record)? };
-        let network = ParentNetwork::open(&self.stack, config)?;
+        let network = ParentNetwork::open(&self.stack, parent::config(record)?)?;
         record.made_parent = network.made_parent();
         Ok(network)
-    }
-
-    fn make_bridge(&self, record: &NetworkRecord, others: &[Arc<UserNetwork>]) -> Result<BridgeNetwork> {
-        let config = BridgeConfig { pools: self.pools.clone(), ..record.bridge()? };
-        let same = |n: &&Arc<UserNetwork>| n.bridge().is_some_and(|b| b.config().device == config.device);
-        if let Some(other) = others.iter().find(same) {
-            return Err(EngineError::Forbidden(format!(
-                "cannot create network {} ({device}): conflicts with network {} ({device}): networks have same bridge name",
-                record.id,
-                other.record.id,
-                device = config.device
-            )));
-        }
-        Ok(BridgeNetwork::open(&self.stack, config)?)
     }
 
     /// Removes a network. `in_use` gives the names and ids of the endpoints on it.
@@ -234,7 +217,7 @@ impl Networks {
         }
         self.all.write().unwrap_or_else(PoisonError::into_inner).remove(record.id.as_str());
         if let Some(network) = &network.network {
-            network.close(parent_is_shared(record, &self.all()))?;
+            network.close(device_stays(record, &self.all()))?;
         }
         Ok(network)
     }
@@ -242,13 +225,23 @@ impl Networks {
 
 /// Keeps the auxiliary addresses from being given out.
 fn reserve(network: &Network, record: &NetworkRecord) -> Result<(), NetworkError> {
-    let addresses = record.subnet.iter().flat_map(|s| s.reserved.values());
-    addresses.copied().try_for_each(|address| network.reserve(address))
+    let router = |address| {
+        let gateways = [
+            network.ipv4().and_then(|s| s.gateway).map(IpAddr::V4),
+            network.ipv6().and_then(|s| s.gateway).map(IpAddr::V6),
+        ];
+        gateways.contains(&Some(address))
+    };
+    let subnets =
+        [record.subnet.as_ref().filter(|_| record.ipv4), record.subnet6.as_ref().filter(|_| record.ipv6)];
+    let addresses = subnets.into_iter().flatten().flat_map(|s| s.reserved.values()).copied();
+    // The router's is taken already.
+    addresses.filter(|address| !router(*address)).try_for_each(|address| network.reserve(address))
 }
 
-/// Whether others than `record` use its parent interface.
-fn parent_is_shared(record: &NetworkRecord, all: &[Arc<UserNetwork>]) -> bool {
-    all.iter().any(|n| n.record.id != record.id && parent::same(&n.record, record))
+/// Whether a network's device is not its own: a bridge that was there before, or a parent interface that others use.
+fn device_stays(record: &NetworkRecord, all: &[Arc<UserNetwork>]) -> bool {
+    record.foreign_bridge || all.iter().any(|n| n.record.id != record.id && parent::same(&n.record, record))
 }
 
 fn open_network(stack: &NetworkStack, record: &NetworkRecord) -> Option<Network> {

@@ -1,7 +1,6 @@
 //! The steps of giving a container an interface on a parent. Dropping an unfinished [`Attaching`] undoes all of them.
 
-use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ferry_sys::netlink::child::{self, ChildKind, MacvlanMode};
@@ -13,6 +12,8 @@ use rustix::io::Errno;
 use super::ParentNetwork;
 use super::link::reason;
 use super::retry::while_dying;
+use crate::addresses::Pair;
+use crate::attach::link_prefix;
 use crate::endpoint::{Endpoint, EndpointRecord, EndpointRequest, Sandbox};
 use crate::error::NetworkError;
 use crate::fault::Step;
@@ -25,7 +26,7 @@ pub(super) struct Attaching<'a> {
     /// The namespace of a container that runs; a new one when absent.
     netns: Option<BorrowedFd<'a>>,
     endpoint: EndpointId,
-    address: Option<Ipv4Addr>,
+    addresses: Pair,
     /// The interface in a namespace that stays.
     interface: Option<String>,
     finished: bool,
@@ -38,20 +39,21 @@ impl<'a> Attaching<'a> {
         netns: Option<BorrowedFd<'a>>,
     ) -> Self {
         let endpoint = EndpointId::random();
-        Self { network, request, netns, endpoint, address: None, interface: None, finished: false }
+        let addresses = Pair::default();
+        Self { network, request, netns, endpoint, addresses, interface: None, finished: false }
     }
 
     pub(super) fn run(mut self) -> Result<Endpoint, NetworkError> {
         let parent = self.network.ensure_parent()?;
-        self.address = Some(self.allocate()?);
+        self.addresses = self.allocate()?;
         self.done(Step::Address)?;
         let mut host = Socket::open(Protocol::Route).map_err(|source| NetworkError::Kernel {
             action: "open rtnetlink for",
             object: self.network.parent.name.clone(),
             source,
         })?;
-        let (network, request, address) = (self.network, self.request, self.address);
-        let plan = Plan { network, request, parent, address, fresh: self.netns.is_none() };
+        let (network, request, addresses) = (self.network, self.request, self.addresses);
+        let plan = Plan { network, request, parent, addresses, fresh: self.netns.is_none() };
         let made = match self.netns {
             None => sandbox::in_new_namespace(|netns| plan.build(&mut host, netns))?,
             Some(netns) => {
@@ -74,30 +76,28 @@ impl<'a> Attaching<'a> {
         self.network.stack.faults.after(step)
     }
 
-    fn allocate(&self) -> Result<Ipv4Addr, NetworkError> {
-        let mut state = self.network.state();
-        let allocated = match self.request.ipv4 {
-            Some(fixed) => state.ipam.take(fixed).map(|()| fixed),
-            None => state.ipam.allocate(),
-        };
-        let fixed = self.request.ipv4.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        allocated.map_err(|e| self.network.refusal(e, fixed))
+    fn allocate(&self) -> Result<Pair, NetworkError> {
+        let allocated = self.network.state().addresses.allocate(self.request);
+        allocated.map_err(|refusal| self.network.refused(refusal))
     }
 
     fn record(&self, made: &Made) -> EndpointRecord {
+        let config = &self.network.config;
+        let routed = config.routed();
+        let Pair { ipv4, ipv6 } = self.addresses;
         EndpointRecord {
             endpoint: self.endpoint.clone(),
             container: self.request.container.clone(),
-            bridge: self.network.config.tag(),
+            bridge: config.tag(),
             netns_inode: made.sandbox.netns_inode,
             host_veth: String::new(),
             host_ifindex: 0,
-            ipv4: self.address,
-            prefix: self.network.subnet.prefix_len(),
-            gateway: self.network.gateway.filter(|_| self.network.config.routed()),
-            ipv6: None,
-            prefix6: 0,
-            gateway6: None,
+            ipv4,
+            prefix: config.ipv4.filter(|_| ipv4.is_some()).map_or(0, |s| s.net.prefix_len()),
+            gateway: config.ipv4.filter(|_| ipv4.is_some() && routed).and_then(|s| s.gateway),
+            ipv6,
+            prefix6: config.ipv6.filter(|_| ipv6.is_some()).map_or(0, |s| s.net.prefix_len()),
+            gateway6: config.ipv6.filter(|_| ipv6.is_some() && routed).and_then(|s| s.gateway),
             mac: made.mac,
             interface: made.interface.clone(),
             published: Vec::new(),
@@ -117,9 +117,7 @@ impl Drop for Attaching<'_> {
         {
             tracing::warn!(%error, "failed attach not fully undone");
         }
-        if let Some(address) = self.address {
-            network.state().ipam.free(address);
-        }
+        network.state().addresses.free(self.addresses);
     }
 }
 
@@ -129,7 +127,7 @@ struct Plan<'a> {
     request: &'a EndpointRequest,
     /// Interface index.
     parent: u32,
-    address: Option<Ipv4Addr>,
+    addresses: Pair,
     /// Whether the namespace is a new one.
     fresh: bool,
 }
@@ -188,18 +186,19 @@ impl Plan<'_> {
         if self.fresh {
             sandbox::set_sysctls();
         }
-        for (path, value) in [
-            (format!("/proc/sys/net/ipv4/conf/{name}/arp_notify"), "1"),
-            (format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1"),
-        ] {
-            let _ = fs::write(path, value);
-        }
+        sandbox::set_interface_sysctls(name, network.config.ipv6.is_some());
         interface::set_sysctls(name, &self.request.sysctls)?;
         let up = LinkChange { up: Some(true), ..LinkChange::default() };
         let mut batch = Batch::new();
         route::set_link(&mut batch, LinkRef::Index(1), &up);
-        if let Some(address) = self.address {
-            route::add_address(&mut batch, link.index, address, network.subnet.prefix_len());
+        if let (Some(address), Some(subnet)) = (self.addresses.ipv4, network.config.ipv4) {
+            route::add_address(&mut batch, link.index, address, subnet.net.prefix_len());
+        }
+        if let (Some(address), Some(subnet)) = (self.addresses.ipv6, network.config.ipv6) {
+            route::add_address(&mut batch, link.index, address, subnet.net.prefix_len());
+        }
+        for address in &self.request.link_local {
+            route::add_address(&mut batch, link.index, *address, link_prefix(*address));
         }
         inside.execute(batch).map_err(failed("configure an interface of"))?;
         let attempt = || {
@@ -213,17 +212,20 @@ impl Plan<'_> {
         // Only another interface with this address on the parent is in the way.
         let dying = network.released_lately();
         while_dying(attempt, |e| dying && matches!(e, NetworkError::MacInUse(_)))?;
-        if self.request.default_route && network.leads_out() {
-            let mut batch = Batch::new();
-            match network.gateway {
-                Some(gateway) if network.config.routed() => {
-                    route::add_default_route(&mut batch, link.index, gateway);
+        let (config, out, ways) = (&network.config, network.ways_out(), self.request.default_route);
+        let ipv4 = (ways.ipv4 && out.ipv4).then_some(config.ipv4.and_then(|s| s.gateway).map(IpAddr::V4));
+        let ipv6 = (ways.ipv6 && out.ipv6).then_some(config.ipv6.and_then(|s| s.gateway).map(IpAddr::V6));
+        let mut batch = Batch::new();
+        for (gateway, is_ipv6) in [(ipv4, false), (ipv6, true)] {
+            match gateway {
+                Some(_) if config.routes_to_device() => {
+                    route::replace_device_route(&mut batch, link.index, is_ipv6);
                 }
-                _ if network.config.routes_to_device() => route::replace_device_route(&mut batch, link.index),
-                _ => {}
+                Some(Some(gateway)) => route::add_default_route(&mut batch, link.index, gateway),
+                Some(None) | None => {}
             }
-            inside.execute(batch).map_err(failed("set the default route of"))?;
         }
+        inside.execute(batch).map_err(failed("set the default route of"))?;
         <[u8; 6]>::try_from(link.mac).map_err(|_| gone())
     }
 }

@@ -5,11 +5,9 @@ use std::io;
 use ferry_sys::netlink::child::{self, ChildKind};
 use ferry_sys::netlink::route::{self, LinkChange, LinkRef};
 use ferry_sys::netlink::{Batch, NetlinkError, Socket};
-use ipnet::Ipv4Net;
 use rustix::io::Errno;
 
 use super::ParentConfig;
-use crate::device;
 use crate::error::NetworkError;
 
 /// A parent interface that is there.
@@ -37,11 +35,6 @@ pub(super) fn check_driver(socket: &mut Socket, kind: ChildKind) -> Result<(), N
             source: e.into(),
         }),
     }
-}
-
-/// The first pool nobody on the host uses.
-pub(super) fn free_subnet(socket: &mut Socket, config: &ParentConfig) -> Result<Ipv4Net, NetworkError> {
-    device::free_pool(socket, &config.pools, &config.network)
 }
 
 /// Finds or makes the parent. On an error one made here is gone again.

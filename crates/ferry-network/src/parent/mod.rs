@@ -8,19 +8,19 @@ mod link;
 mod retry;
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use ferry_sys::netlink::child::{ChildKind, IpvlanMode};
 use ferry_types::NetworkId;
-use ipnet::Ipv4Net;
 
+use crate::addresses::{Addresses, Pair, Refusal};
 use crate::bridge::State;
-use crate::endpoint::{AdoptReport, Endpoint, EndpointRecord, EndpointRequest};
+use crate::config::{Subnet4, Subnet6};
+use crate::endpoint::{AdoptReport, Endpoint, EndpointRecord, EndpointRequest, Ways};
 use crate::error::{NetworkError, ReleaseError};
-use crate::ipam::{Ipam, IpamError};
 use crate::stack::{Inner, NetworkStack};
 use crate::worker::Job;
 use crate::{interface, sandbox};
@@ -39,14 +39,10 @@ pub struct ParentConfig {
     pub parent: Option<String>,
     /// Whether the parent was made by an earlier [`ParentNetwork::open`] and is to go with the network.
     pub made_parent: bool,
-    /// The subnet; the first of [`ParentConfig::pools`] that overlaps no host route when absent.
-    pub subnet: Option<Ipv4Net>,
-    /// The router, some other machine. When absent: the first address, if the network leads anywhere.
-    pub gateway: Option<Ipv4Addr>,
-    /// Part of the subnet addresses are taken from; all of it when absent.
-    pub ip_range: Option<Ipv4Net>,
-    /// Candidates for the subnet, in order.
-    pub pools: Vec<Ipv4Net>,
+    /// Its IPv4 addresses. The gateway is some other machine, if the network leads anywhere.
+    pub ipv4: Option<Subnet4>,
+    /// Its IPv6 addresses likewise.
+    pub ipv6: Option<Subnet6>,
     /// MTU of the endpoints; the parent's when absent.
     pub mtu: Option<u32>,
     /// Whether its containers get no default route (`--internal`).
@@ -55,7 +51,7 @@ pub struct ParentConfig {
 
 impl ParentConfig {
     /// Whether packets leave the network through a router.
-    fn routed(&self) -> bool {
+    pub fn routed(&self) -> bool {
         self.leads_out() && !self.routes_to_device()
     }
 
@@ -85,8 +81,6 @@ pub struct ParentNetwork {
     stack: Arc<Inner>,
     config: ParentConfig,
     parent: link::Parent,
-    subnet: Ipv4Net,
-    gateway: Option<Ipv4Addr>,
     state: Mutex<State>,
     /// When an endpoint was released last: its interface goes with its namespace, a moment later.
     released: Mutex<Option<Instant>>,
@@ -96,22 +90,16 @@ impl ParentNetwork {
     /// Finds or makes the parent interface; idempotent.
     ///
     /// # Errors
-    /// When the kernel has no such driver, the parent is not to be had, or the subnet has no room.
+    /// When the kernel has no such driver, or the parent is not to be had.
     pub fn open(stack: &NetworkStack, config: ParentConfig) -> Result<Self, NetworkError> {
         let stack = Arc::clone(&stack.inner);
         let mut socket = stack.route();
         link::check_driver(&mut socket, config.kind)?;
-        let subnet = match config.subnet {
-            Some(subnet) => subnet,
-            None => link::free_subnet(&mut socket, &config)?,
-        };
-        let first = || config.ip_range.unwrap_or(subnet).hosts().next();
-        let gateway = config.gateway.or_else(|| config.routed().then(first).flatten());
         let parent = link::open(&mut socket, &config)?;
         drop(socket);
-        let ipam = Ipam::new(subnet, config.ip_range.unwrap_or(subnet), gateway);
-        let state = Mutex::new(State { ipam, endpoints: HashMap::new() });
-        Ok(Self { stack, config, parent, subnet, gateway, state, released: Mutex::default() })
+        let addresses = Addresses::new(config.ipv4.as_ref(), config.ipv6.as_ref());
+        let state = Mutex::new(State { addresses, endpoints: HashMap::new() });
+        Ok(Self { stack, config, parent, state, released: Mutex::default() })
     }
 
     /// The settings it was opened with.
@@ -129,27 +117,18 @@ impl ParentNetwork {
         self.parent.made
     }
 
-    /// The subnet in force.
-    pub fn subnet(&self) -> Ipv4Net {
-        self.subnet
-    }
-
-    /// The router's address, if there is one.
-    pub fn gateway(&self) -> Option<Ipv4Addr> {
-        self.gateway
-    }
-
-    /// Whether a container may reach the outside through it.
-    pub fn leads_out(&self) -> bool {
-        self.config.leads_out()
+    /// Of which families a container's way to the outside may lead through it.
+    pub fn ways_out(&self) -> Ways {
+        let open = self.config.leads_out();
+        Ways { ipv4: open && self.config.ipv4.is_some(), ipv6: open && self.config.ipv6.is_some() }
     }
 
     /// Keeps an address from being given out, for something that is no container.
     ///
     /// # Errors
     /// When it lies outside the subnet or is taken.
-    pub fn reserve(&self, address: Ipv4Addr) -> Result<(), NetworkError> {
-        self.state().ipam.take(address).map_err(|e| self.refusal(e, address))
+    pub fn reserve(&self, address: IpAddr) -> Result<(), NetworkError> {
+        self.state().addresses.take(address).map_err(|refusal| self.refused(refusal))
     }
 
     /// As [`crate::BridgeNetwork::attach`]. Ports to publish are not published: there is nothing between the container
@@ -173,14 +152,17 @@ impl ParentNetwork {
     ///
     /// # Errors
     /// When the namespace cannot be entered or netlink refuses.
-    pub fn route_through(&self, netns: BorrowedFd<'_>, record: &EndpointRecord) -> Result<(), NetworkError> {
-        if !self.leads_out() {
-            return Ok(());
-        }
-        match record.gateway {
-            Some(gateway) => sandbox::set_default_route(netns, &record.interface, gateway),
-            None if self.config.routes_to_device() => interface::set_device_route(netns, &record.interface),
-            None => Ok(()),
+    pub fn route_through(
+        &self,
+        netns: BorrowedFd<'_>,
+        record: &EndpointRecord,
+        ways: Ways,
+    ) -> Result<(), NetworkError> {
+        let out = self.ways_out();
+        let ways = Ways { ipv4: ways.ipv4 && out.ipv4, ipv6: ways.ipv6 && out.ipv6 };
+        match self.config.routes_to_device() {
+            true => interface::set_device_routes(netns, &record.interface, ways),
+            false => sandbox::set_default_routes(netns, record, ways),
         }
     }
 
@@ -213,9 +195,7 @@ impl ParentNetwork {
     fn forget(&self, record: &EndpointRecord) -> Option<EndpointRecord> {
         let mut state = self.state();
         let record = state.endpoints.remove(&record.endpoint)?;
-        if let Some(address) = record.ipv4 {
-            state.ipam.free(address);
-        }
+        state.addresses.free(Pair::of(&record));
         drop(state);
         *self.released.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         Some(record)
@@ -234,7 +214,7 @@ impl ParentNetwork {
             if state.endpoints.contains_key(&record.endpoint) {
                 continue;
             }
-            if record.ipv4.is_some_and(|address| state.ipam.take(address).is_err()) {
+            if state.addresses.adopt(Pair::of(record)).is_err() {
                 report.conflicting.push(record.endpoint.clone());
                 continue;
             }
@@ -276,15 +256,8 @@ impl ParentNetwork {
         link::open(&mut socket, &self.config).map(|parent| parent.index)
     }
 
-    fn refusal(&self, error: IpamError, address: Ipv4Addr) -> NetworkError {
-        match error {
-            IpamError::Exhausted => NetworkError::AddressesExhausted {
-                network: self.config.network.clone(),
-                id: self.config.id.to_string(),
-            },
-            IpamError::Taken => NetworkError::AddressInUse(address),
-            IpamError::Outside => NetworkError::AddressOutside { address, subnet: self.subnet },
-        }
+    fn refused(&self, refusal: Refusal) -> NetworkError {
+        refusal.on(&self.config.network, &self.config.id)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

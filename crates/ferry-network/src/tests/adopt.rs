@@ -6,7 +6,7 @@ use ferry_sys::netlink::{Batch, Protocol as Family, Socket};
 use ferry_types::net::Protocol;
 
 use super::support::*;
-use crate::{BridgeConfig, BridgeNetwork, NetworkError};
+use crate::{AddressPool, BridgeConfig, BridgeNetwork, NetworkError, Subnet6};
 
 fn table_exists() -> bool {
     nft::table_exists(&mut Socket::open(Family::Netfilter).unwrap(), nft::Family::Inet, TABLE).unwrap()
@@ -155,7 +155,7 @@ fn devices_and_subnets_of_others_are_left_alone() {
     on_a_host(|| {
         let stack = stack(0);
         let open = |device: &str, bip: &str| {
-            let config = BridgeConfig { bip: bip.parse().ok(), ..BridgeConfig::new(device) };
+            let config = BridgeConfig { ipv4: at(bip), ..BridgeConfig::new(device) };
             BridgeNetwork::open(&stack, config)
         };
         assert!(matches!(open("lo", "10.213.0.1/24").unwrap_err(), NetworkError::NotABridge { .. }));
@@ -168,24 +168,63 @@ fn devices_and_subnets_of_others_are_left_alone() {
 }
 
 #[test]
-fn a_subnet_is_chosen_and_kept() {
+fn a_subnet_is_chosen_where_the_host_has_no_route_at_that_moment() {
     on_a_host(|| {
         let stack = stack(0);
-        let first = BridgeNetwork::open(&stack, BridgeConfig::new("ferry0")).unwrap();
-        assert_eq!(first.subnet().to_string(), "172.17.0.0/16");
-        let second = BridgeNetwork::open(&stack, BridgeConfig::new("ferry1")).unwrap();
-        assert_eq!(second.subnet().to_string(), "172.18.0.0/16");
-        drop(first);
-        let again = BridgeNetwork::open(&stack, BridgeConfig::new("ferry0")).unwrap();
-        assert_eq!(
-            (again.subnet().to_string().as_str(), again.gateway()),
-            ("172.17.0.0/16", [172, 17, 0, 1].into())
-        );
-        drop(again);
-        let moved = BridgeConfig { bip: "10.213.0.1/24".parse().ok(), ..BridgeConfig::new("ferry0") };
-        assert_eq!(BridgeNetwork::open(&stack, moved).unwrap().subnet().to_string(), "10.213.0.0/24");
-        let kept = BridgeNetwork::open(&stack, BridgeConfig::new("ferry0")).unwrap();
-        assert_eq!(kept.subnet().to_string(), "10.213.0.0/24");
+        let pools = [AddressPool::defaults(), vec![AddressPool::unique_local([1, 2, 3, 4, 5])]].concat();
+        let choose = |ipv6, taken: &[&str]| {
+            let taken: Vec<_> = taken.iter().map(|t| t.parse().unwrap()).collect();
+            stack.choose_subnet(&pools, ipv6, &taken).map(|net| net.to_string())
+        };
+        assert_eq!(choose(false, &[]).unwrap(), "172.17.0.0/16");
+        let both = BridgeConfig {
+            ipv4: at("172.17.0.1/16"),
+            ipv6: "fd01:203:405::1/64".parse().ok().map(Subnet6::at),
+            ..BridgeConfig::new("ferry0")
+        };
+        let first = BridgeNetwork::open(&stack, both).unwrap();
+        assert_eq!(choose(false, &[]).unwrap(), "172.18.0.0/16");
+        assert_eq!(choose(false, &["172.18.5.0/24"]).unwrap(), "172.19.0.0/16");
+        assert_eq!(choose(true, &[]).unwrap(), "fd01:203:405:1::/64");
+        let of_device = stack.device_addresses("ferry0").unwrap();
+        let of_device: Vec<_> = of_device.iter().map(ToString::to_string).collect();
+        assert_eq!(of_device, ["172.17.0.1/16", "fd01:203:405::1/64"]);
+        assert!(stack.device_addresses("ferry9").unwrap().is_empty());
+        first.destroy().unwrap();
+        assert_eq!(choose(true, &[]).unwrap(), "fd01:203:405::/64");
+        let error = choose(false, &["0.0.0.0/0"]).unwrap_err();
+        assert_eq!(error.to_string(), "all predefined address pools have been fully subnetted");
+    });
+}
+
+#[test]
+fn a_bridge_of_somebody_elses_stays() {
+    on_a_host(|| {
+        let stack = stack(0);
+        let mut batch = Batch::new();
+        route::create_bridge(&mut batch, "ferry0", [2, 0, 0, 0, 0, 1], None);
+        Socket::open(Family::Route).unwrap().execute(batch).unwrap();
+        let bridge = BridgeNetwork::open(&stack, config()).unwrap();
+        assert!(!bridge.created());
+        let endpoint = container(&bridge, vec![]);
+        bridge.close(true).unwrap();
+        assert!(links().iter().any(|l| l.name == "ferry0"));
+        assert!(!links().iter().any(|l| l.name == endpoint.record.host_veth));
+        let again = BridgeNetwork::open(&stack, config()).unwrap();
+        again.close(false).unwrap();
+        assert!(!links().iter().any(|l| l.name == "ferry0"));
+    });
+}
+
+#[test]
+fn an_address_that_is_not_wanted_any_more_goes() {
+    on_a_host(|| {
+        let stack = stack(0);
+        drop(BridgeNetwork::open(&stack, config()).unwrap());
+        let moved = BridgeConfig { ipv4: at("10.214.0.1/24"), ..config() };
+        drop(BridgeNetwork::open(&stack, moved).unwrap());
+        let left = stack.device_addresses("ferry0").unwrap();
+        assert_eq!(left.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.214.0.1/24"]);
     });
 }
 

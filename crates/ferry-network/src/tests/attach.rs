@@ -32,7 +32,7 @@ fn an_endpoint_is_complete() {
 fn addresses_are_given_lowest_first_and_again() {
     on_a_host(|| {
         let (_stack, bridge) = bridge();
-        let last = |e: &crate::Endpoint| v4(&e).octets()[3];
+        let last = |e: &crate::Endpoint| v4(e).octets()[3];
         let all: Vec<_> = (0..4).map(|_| container(&bridge, vec![])).collect();
         assert_eq!(all.iter().map(last).collect::<Vec<_>>(), [2, 3, 4, 5]);
         for n in [2, 0] {
@@ -58,12 +58,10 @@ fn fixed_addresses_and_their_refusals() {
         let fixed = EndpointRequest { ipv4: Some([10, 213, 0, 77].into()), mac, ..request(vec![]) };
         let first = bridge.attach(&fixed).unwrap();
         assert_eq!((v4(&first).octets()[3], first.record.mac[5]), (77, 9));
-        for taken in [[10, 213, 0, 77], [10, 213, 0, 1]] {
+        for taken in [[10, 213, 0, 77], [10, 213, 0, 1], [10, 213, 0, 0], [10, 213, 0, 255]] {
             assert_eq!(at(taken).unwrap_err().to_string(), "Address already in use");
         }
-        for outside in [[10, 213, 0, 0], [10, 213, 0, 255], [10, 99, 0, 2]] {
-            assert!(matches!(at(outside).unwrap_err(), NetworkError::AddressOutside { .. }));
-        }
+        assert!(matches!(at([10, 99, 0, 2]).unwrap_err(), NetworkError::AddressOutside { .. }));
         assert_eq!(v4(&container(&bridge, vec![])).octets()[3], 2);
     });
 }
@@ -74,7 +72,7 @@ fn an_exhausted_subnet_says_so() {
         let stack = stack(0);
         let bridge = BridgeNetwork::open(
             &stack,
-            BridgeConfig { bip: "10.213.0.1/30".parse().ok(), ..BridgeConfig::new("ferry0") },
+            BridgeConfig { ipv4: at("10.213.0.1/30"), ..BridgeConfig::new("ferry0") },
         );
         let bridge = bridge.unwrap();
         let only = container(&bridge, vec![]);
@@ -174,7 +172,7 @@ fn parallel_containers_get_different_addresses_and_ports() {
             let each: Vec<_> = (0..50).map(|_| s.spawn(|| container(&bridge, random()))).collect();
             each.into_iter().map(|h| h.join().unwrap()).collect()
         });
-        let mut addresses: Vec<_> = all.iter().map(|e| v4(&e)).collect();
+        let mut addresses: Vec<_> = all.iter().map(v4).collect();
         let mut ports: Vec<_> = all.iter().map(|e| e.record.published[0].host_port).collect();
         for list in [addresses.len(), ports.len()] {
             assert_eq!(list, 50);

@@ -10,7 +10,7 @@ use super::support::*;
 use crate::fault::Step;
 use crate::{
     BridgeNetwork, ChildKind, Endpoint, EndpointRequest, IpvlanFlag, IpvlanMode, MacvlanMode, Network,
-    NetworkError, NetworkStack, ParentConfig, ParentNetwork,
+    NetworkError, NetworkStack, ParentConfig, ParentNetwork, Subnet4, Ways,
 };
 
 const BRIDGE_MODE: ChildKind = ChildKind::Macvlan(MacvlanMode::Bridge);
@@ -35,10 +35,8 @@ fn on_parent(parent: Option<&str>, kind: ChildKind) -> ParentConfig {
         kind,
         parent: parent.map(str::to_owned),
         made_parent: false,
-        subnet: "10.213.0.0/24".parse().ok(),
-        gateway: Some(GATEWAY),
-        ip_range: None,
-        pools: Vec::new(),
+        ipv4: at("10.213.0.1/24").map(|s| Subnet4 { bridge: None, ..s }),
+        ipv6: None,
         mtu: None,
         internal: false,
     }
@@ -119,12 +117,12 @@ fn a_running_container_joins_and_leaves() {
     each_driver(|stack, open| {
         let network = open(stack);
         let alone = stack.isolated_sandbox().unwrap();
-        let quiet = EndpointRequest { default_route: false, ..request(vec![]) };
+        let quiet = EndpointRequest { default_route: Ways::default(), ..request(vec![]) };
         let joined = network.join(alone.netns.as_fd(), &quiet).unwrap();
         assert_eq!((interfaces(&alone.netns), last(&joined)), (vec!["eth0".to_owned()], 2));
         assert_eq!(joined.record.netns_inode, alone.netns_inode);
         assert!(!has_default_route(&alone.netns));
-        network.route_through(alone.netns.as_fd(), &joined.record).unwrap();
+        network.route_through(alone.netns.as_fd(), &joined.record, Ways { ipv4: true, ipv6: true }).unwrap();
         assert!(has_default_route(&alone.netns));
         let second = network.join(alone.netns.as_fd(), &quiet).unwrap();
         assert_eq!(second.record.interface, "eth1");
@@ -240,10 +238,12 @@ fn who_stays_in_a_namespace_keeps_lo_only() {
 fn macvlan_without_parent_leads_nowhere() {
     on_a_host(|| {
         let stack = stack(0);
-        let config = ParentConfig { gateway: None, ..on_parent(None, BRIDGE_MODE) };
+        let alone = on_parent(None, BRIDGE_MODE);
+        let ipv4 = alone.ipv4.map(|s| Subnet4 { gateway: None, ..s });
+        let config = ParentConfig { ipv4, ..alone };
         let network: Network = ParentNetwork::open(&stack, config.clone()).unwrap().into();
         let own = || links().into_iter().filter(|l| l.name == config.tag()).count();
-        assert_eq!((own(), network.leads_out(), network.gateway()), (1, false, None));
+        assert_eq!((own(), network.ways_out()), (1, Ways::default()));
         // There is no router that would need the first address.
         let (a, b) = (attach(&network), attach(&network));
         assert_eq!((last(&a), has_default_route(&a.sandbox.netns)), (1, false));

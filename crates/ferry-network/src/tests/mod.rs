@@ -4,7 +4,10 @@
 mod adopt;
 mod attach;
 mod drivers;
+mod ipv6;
 mod packets;
 mod several;
 mod speed;
 pub(crate) mod support;
+
+pub(crate) use support::request;

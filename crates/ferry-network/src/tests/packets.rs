@@ -200,7 +200,7 @@ fn without_icc_only_published_ports_connect_containers() {
 fn bridges_are_kept_apart() {
     on_a_host(|| {
         let (stack, one) = bridge();
-        let second = BridgeConfig { bip: "10.214.0.1/24".parse().ok(), ..BridgeConfig::new("ferry1") };
+        let second = BridgeConfig { ipv4: at("10.214.0.1/24"), ..BridgeConfig::new("ferry1") };
         let two = BridgeNetwork::open(&stack, second).unwrap();
         let web = container(&one, vec![tcp(8080, 80)]);
         let other = container(&two, vec![]);

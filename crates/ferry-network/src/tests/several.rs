@@ -4,11 +4,13 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 
 use super::support::*;
-use crate::{BridgeConfig, BridgeNetwork, EndpointRequest, NetworkStack, name_sockets};
+use crate::{BridgeConfig, BridgeNetwork, EndpointRequest, NetworkStack, Ways, name_sockets};
+
+const EVERY_WAY: Ways = Ways { ipv4: true, ipv6: true };
 
 fn second(stack: &NetworkStack, internal: bool) -> BridgeNetwork {
     let config = BridgeConfig {
-        bip: "10.214.0.1/24".parse().ok(),
+        ipv4: at("10.214.0.1/24"),
         internal,
         pool_size: Some(0),
         network: "second".to_owned(),
@@ -18,7 +20,7 @@ fn second(stack: &NetworkStack, internal: bool) -> BridgeNetwork {
 }
 
 fn further() -> EndpointRequest {
-    EndpointRequest { default_route: false, ..request(vec![]) }
+    EndpointRequest { default_route: Ways::default(), ..request(vec![]) }
 }
 
 #[test]
@@ -62,11 +64,11 @@ fn an_internal_network_has_no_way_out_until_another_is_joined() {
             assert_no_tcp((NEIGHBOUR, 80));
         });
         // Even with a route of its own making.
-        internal.route_through(a.sandbox.netns.as_fd(), &a.record).unwrap();
+        internal.route_through(a.sandbox.netns.as_fd(), &a.record, EVERY_WAY).unwrap();
         inside(&a.sandbox.netns, || assert_no_tcp((NEIGHBOUR, 80)));
         let joined = bridge.join(a.sandbox.netns.as_fd(), &further()).unwrap();
         inside(&a.sandbox.netns, || assert_no_tcp((NEIGHBOUR, 80)));
-        bridge.route_through(a.sandbox.netns.as_fd(), &joined.record).unwrap();
+        bridge.route_through(a.sandbox.netns.as_fd(), &joined.record, EVERY_WAY).unwrap();
         assert_eq!(inside(&a.sandbox.netns, || ask_tcp((NEIGHBOUR, 80))), format!("outside {HOST}"));
     });
 }

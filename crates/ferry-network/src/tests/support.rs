@@ -12,7 +12,9 @@ use ferry_sys::netns;
 use ferry_types::ContainerId;
 use ferry_types::net::{Protocol, PublishRequest};
 
-use crate::{BridgeConfig, BridgeNetwork, Endpoint, EndpointRequest, NetworkStack, StackConfig};
+use crate::{
+    BridgeConfig, BridgeNetwork, Endpoint, EndpointRequest, NetworkStack, StackConfig, Subnet4, Ways,
+};
 
 pub(super) const TABLE: &str = "ferry-test";
 pub(super) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 213, 0, 1);
@@ -53,8 +55,13 @@ pub(super) fn stack(pool_size: usize) -> NetworkStack {
     NetworkStack::open(StackConfig { table_name: TABLE.to_owned(), pool_size }).unwrap()
 }
 
+/// The subnet of a bridge of this address.
+pub(super) fn at(bridge: &str) -> Option<Subnet4> {
+    bridge.parse().ok().map(Subnet4::at)
+}
+
 pub(super) fn config() -> BridgeConfig {
-    BridgeConfig { bip: "10.213.0.1/24".parse().ok(), ..BridgeConfig::new("ferry0") }
+    BridgeConfig { ipv4: at("10.213.0.1/24"), ..BridgeConfig::new("ferry0") }
 }
 
 /// A bridge `ferry0` of 10.213.0.0/24.
@@ -64,7 +71,7 @@ pub(super) fn bridge() -> (NetworkStack, BridgeNetwork) {
     (stack, bridge)
 }
 
-pub(super) fn request(publish: Vec<PublishRequest>) -> EndpointRequest {
+pub(crate) fn request(publish: Vec<PublishRequest>) -> EndpointRequest {
     EndpointRequest {
         container: ContainerId::random(),
         name: "web".to_owned(),
@@ -72,7 +79,9 @@ pub(super) fn request(publish: Vec<PublishRequest>) -> EndpointRequest {
         ipv6: None,
         mac: None,
         publish,
-        default_route: true,
+        default_route: Ways { ipv4: true, ipv6: true },
+        without_ipv6: false,
+        link_local: Vec::new(),
         interface: None,
         sysctls: Vec::new(),
     }

@@ -1,7 +1,7 @@
 //! rtnetlink(7): links, addresses, routes, neighbours. Constants from `linux/rtnetlink.h`, `linux/if_link.h`,
 //! `linux/if_addr.h`, `linux/neighbour.h`.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::message::{APPEND, Attributes, Batch, CREATE, DUMP, EXCL, Message, REPLACE, text, u32_at};
@@ -48,6 +48,7 @@ const IFLA_BRPORT_LOCKED: u16 = 39;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
+const IFA_F_NODAD: u8 = 0x02;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
@@ -219,59 +220,88 @@ pub fn delete_link(batch: &mut Batch, index: u32) {
     batch.message(RTM_DELLINK, 0).header(&ifinfo(index, 0, 0));
 }
 
-fn address_message(batch: &mut Batch, kind: u16, flags: u16, index: u32, address: Ipv4Addr, prefix: u8) {
+fn family(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => libc::AF_INET as u8,
+        IpAddr::V6(_) => libc::AF_INET6 as u8,
+    }
+}
+
+/// Appends an address in network byte order.
+fn address_attr(m: &mut Message<'_>, kind: u16, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => m.attr(kind, &v4.octets()),
+        IpAddr::V6(v6) => m.attr(kind, &v6.octets()),
+    };
+}
+
+fn address_message(batch: &mut Batch, kind: u16, flags: u16, index: u32, address: IpAddr, prefix: u8) {
+    let address_flags = if address.is_ipv6() && kind == RTM_NEWADDR { IFA_F_NODAD } else { 0 };
     // struct ifaddrmsg
-    let mut header = [libc::AF_INET as u8, prefix, 0, 0, 0, 0, 0, 0];
+    let mut header = [family(address), prefix, address_flags, 0, 0, 0, 0, 0];
     header[4..8].copy_from_slice(&index.to_ne_bytes());
     let mut m = batch.message(kind, flags);
-    m.header(&header).attr(IFA_LOCAL, &address.octets()).attr(IFA_ADDRESS, &address.octets());
-    if prefix < 31 {
-        let broadcast = u32::from(address) | (u32::MAX >> prefix);
+    m.header(&header);
+    address_attr(&mut m, IFA_LOCAL, address);
+    address_attr(&mut m, IFA_ADDRESS, address);
+    if let IpAddr::V4(v4) = address
+        && prefix < 31
+    {
+        let broadcast = u32::from(v4) | (u32::MAX >> prefix);
         m.attr(IFA_BROADCAST, &broadcast.to_be_bytes());
     }
 }
 
-/// Gives a link an address.
-pub fn add_address(batch: &mut Batch, index: u32, address: Ipv4Addr, prefix: u8) {
-    address_message(batch, RTM_NEWADDR, CREATE | REPLACE, index, address, prefix);
+/// Gives a link an address. An IPv6 one may be used at once, without a search for duplicates.
+pub fn add_address(batch: &mut Batch, index: u32, address: impl Into<IpAddr>, prefix: u8) {
+    address_message(batch, RTM_NEWADDR, CREATE | REPLACE, index, address.into(), prefix);
 }
 
 /// Takes an address from a link.
-pub fn delete_address(batch: &mut Batch, index: u32, address: Ipv4Addr, prefix: u8) {
-    address_message(batch, RTM_DELADDR, 0, index, address, prefix);
+pub fn delete_address(batch: &mut Batch, index: u32, address: impl Into<IpAddr>, prefix: u8) {
+    address_message(batch, RTM_DELADDR, 0, index, address.into(), prefix);
 }
 
 /// Adds a default route through `gateway` in the main table.
-pub fn add_default_route(batch: &mut Batch, index: u32, gateway: Ipv4Addr) {
-    default_route(batch, CREATE | APPEND, index, gateway);
+pub fn add_default_route(batch: &mut Batch, index: u32, gateway: impl Into<IpAddr>) {
+    let gateway = gateway.into();
+    // With IPv6 appending would make one route of several ways.
+    let flags = if gateway.is_ipv6() { CREATE | REPLACE } else { CREATE | APPEND };
+    default_route(batch, flags, index, gateway);
 }
 
 /// Makes the default route of the main table lead to whoever is on a link, whichever way it led before.
-pub fn replace_device_route(batch: &mut Batch, index: u32) {
+pub fn replace_device_route(batch: &mut Batch, index: u32, ipv6: bool) {
+    let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET } as u8;
     // struct rtmsg: RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_LINK, RTN_UNICAST
-    let header = [libc::AF_INET as u8, 0, 0, 0, 254, 3, 253, 1, 0, 0, 0, 0];
+    let header = [family, 0, 0, 0, 254, 3, 253, 1, 0, 0, 0, 0];
     batch.message(RTM_NEWROUTE, CREATE | REPLACE).header(&header).u32(RTA_OIF, index);
 }
 
-fn default_route(batch: &mut Batch, flags: u16, index: u32, gateway: Ipv4Addr) {
+fn default_route(batch: &mut Batch, flags: u16, index: u32, gateway: IpAddr) {
     // struct rtmsg: RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST
-    let header = [libc::AF_INET as u8, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
+    let header = [family(gateway), 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
     let mut m = batch.message(RTM_NEWROUTE, flags);
-    m.header(&header).attr(RTA_GATEWAY, &gateway.octets()).u32(RTA_OIF, index);
+    m.header(&header);
+    address_attr(&mut m, RTA_GATEWAY, gateway);
+    m.u32(RTA_OIF, index);
 }
 
 /// Makes the default route of the main table lead through `gateway`, whichever way it led before.
-pub fn replace_default_route(batch: &mut Batch, index: u32, gateway: Ipv4Addr) {
-    default_route(batch, CREATE | REPLACE, index, gateway);
+pub fn replace_default_route(batch: &mut Batch, index: u32, gateway: impl Into<IpAddr>) {
+    default_route(batch, CREATE | REPLACE, index, gateway.into());
 }
 
 /// Forgets the hardware address of a neighbour.
-pub fn delete_neighbour(batch: &mut Batch, index: u32, address: Ipv4Addr) {
+pub fn delete_neighbour(batch: &mut Batch, index: u32, address: impl Into<IpAddr>) {
+    let address = address.into();
     // struct ndmsg
     let mut header = [0_u8; 12];
-    header[0] = libc::AF_INET as u8;
+    header[0] = family(address);
     header[4..8].copy_from_slice(&index.to_ne_bytes());
-    batch.message(RTM_DELNEIGH, 0).header(&header).attr(NDA_DST, &address.octets());
+    let mut m = batch.message(RTM_DELNEIGH, 0);
+    m.header(&header);
+    address_attr(&mut m, NDA_DST, address);
 }
 
 /// A network device.
@@ -355,18 +385,20 @@ pub fn link(socket: &mut Socket, link: LinkRef<'_>) -> Result<Option<Link>, Netl
     }
 }
 
-/// IPv4 addresses with their prefix lengths of one device.
+/// Addresses with their prefix lengths of one device, of both families.
 ///
 /// # Errors
 /// See [`Socket::query`].
-pub fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<(Ipv4Addr, u8)>, NetlinkError> {
+pub fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<(IpAddr, u8)>, NetlinkError> {
     retry_interrupted(|| {
         let mut batch = Batch::new();
-        batch.message(RTM_GETADDR, DUMP).header(&[libc::AF_INET as u8, 0, 0, 0, 0, 0, 0, 0]);
+        batch.message(RTM_GETADDR, DUMP).header(&[libc::AF_UNSPEC as u8, 0, 0, 0, 0, 0, 0, 0]);
         let mut found = Vec::new();
         socket.query(batch, |kind, payload| {
             if kind == RTM_NEWADDR && u32_at(payload, 4) == Some(index) {
-                let local = Attributes::after(payload, 8).find(IFA_LOCAL).and_then(ipv4);
+                let attrs = Attributes::after(payload, 8);
+                // IPv6 has the first only where there is a peer.
+                let local = attrs.find(IFA_LOCAL).or_else(|| attrs.find(IFA_ADDRESS)).and_then(address);
                 found.extend(local.zip(payload.get(1).copied()));
             }
         })?;
@@ -378,40 +410,55 @@ pub fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<(Ipv4Addr, u8)>,
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// Destination.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// Length of its prefix; 0 for the default route.
     pub prefix: u8,
     /// Outgoing interface, when there is one.
     pub device: Option<u32>,
+    /// Whether a router's advertisement made it (`RTPROT_RA`).
+    pub advertised: bool,
 }
 
-/// The IPv4 routes of the main table.
+/// The routes of the main table, of both families.
 ///
 /// # Errors
 /// See [`Socket::query`].
 pub fn routes(socket: &mut Socket) -> Result<Vec<Route>, NetlinkError> {
+    const RT_TABLE_MAIN: u8 = 254;
+    const RTPROT_RA: u8 = 9;
     retry_interrupted(|| {
         let mut batch = Batch::new();
-        batch.message(RTM_GETROUTE, DUMP).header(&[libc::AF_INET as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        batch.message(RTM_GETROUTE, DUMP).header(&[0; 12]);
         let mut found = Vec::new();
         socket.query(batch, |kind, payload| {
-            // RT_TABLE_MAIN, RTN_UNICAST or another type that reserves addresses
-            if kind != RTM_NEWROUTE || payload.get(4) != Some(&254) {
+            // struct rtmsg: family, prefix, …, table, protocol
+            let &[family, prefix, _, _, table, protocol, ..] = payload else { return };
+            let any: IpAddr = match i32::from(family) {
+                libc::AF_INET => Ipv4Addr::UNSPECIFIED.into(),
+                libc::AF_INET6 => Ipv6Addr::UNSPECIFIED.into(),
+                _ => return,
+            };
+            // RTN_UNICAST or another type that reserves addresses
+            if kind != RTM_NEWROUTE || table != RT_TABLE_MAIN {
                 return;
             }
             let attrs = Attributes::after(payload, 12);
             found.push(Route {
-                destination: attrs.find(RTA_DST).and_then(ipv4).unwrap_or(Ipv4Addr::UNSPECIFIED),
-                prefix: payload[1],
+                destination: attrs.find(RTA_DST).and_then(address).unwrap_or(any),
+                prefix,
                 device: attrs.find(RTA_OIF).and_then(|v| u32_at(v, 0)),
+                advertised: protocol == RTPROT_RA,
             });
         })?;
         Ok(found)
     })
 }
 
-fn ipv4(value: &[u8]) -> Option<Ipv4Addr> {
-    Some(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?))
+fn address(value: &[u8]) -> Option<IpAddr> {
+    match value.len() {
+        4 => Some(IpAddr::from(<[u8; 4]>::try_from(value).ok()?)),
+        _ => Some(IpAddr::from(<[u8; 16]>::try_from(value).ok()?)),
+    }
 }
 
 /// Dumps are repeated when the tables changed meanwhile (`NLM_F_DUMP_INTR`).

@@ -73,7 +73,6 @@ use Kind::{Bool, Bytes, Int, List, Map, MapMap, Pools, Runtimes, Switches, Text,
 
 const NO_CONTAINERD: &str = "ferry runs containers itself, without containerd";
 const NO_SWARM: &str = "ferry has no swarm";
-const NO_IPV6: &str = "the default bridge has no IPv6 yet";
 const NFT: &str = "ferry filters with an nftables table of its own and touches no other rules";
 const NO_PROXY_PROCESS: &str =
     "published ports go through the kernel, or a relay in the container's supervisor";
@@ -99,7 +98,7 @@ pub static DIRECTIVES: &[Directive] = &[
     directive!("allow-direct-routing", None, "allow-direct-routing", Bool, Applied, "", "Let other hosts reach published ports at containers' own addresses; how ferry always works"),
     directive!("authorization-plugin", None, "authorization-plugins", List, Refused("", "ferry has no plugins"), "list", "Authorization plugins (not supported)"),
     directive!("bip", None, "bip", Text, Applied, "string", "IPv4 address and prefix length of the default bridge"),
-    directive!("bip6", None, "bip6", Text, Refused("", NO_IPV6), "string", "IPv6 address of the default bridge (not supported)"),
+    directive!("bip6", None, "bip6", Text, Applied, "string", "IPv6 address and prefix length of the default bridge"),
     directive!("bridge", Some('b'), "bridge", Text, Applied, "string", "Interface name of the default bridge"),
     directive!("cdi-spec-dir", None, "cdi-spec-dirs", List, Applied, "list", "Directories with CDI specifications of devices"),
     directive!("cgroup-parent", None, "cgroup-parent", Text, Applied, "string", "Control group that containers' groups are made in (default \"/ferry\")"),
@@ -114,10 +113,10 @@ pub static DIRECTIVES: &[Directive] = &[
     directive!("debug", Some('D'), "debug", Bool, Applied, "", "Log at debug level"),
     directive!("default-address-pool", None, "default-address-pools", Pools, Applied, "pool-options", "Pools that subnets of networks are taken from"),
     directive!("default-cgroupns-mode", None, "default-cgroupns-mode", Text, Applied, "string", "Control group namespace of containers (\"host\" | \"private\")"),
-    directive!("default-gateway", None, "default-gateway", Text, Refused("", "containers' gateway is the bridge itself"), "ip", "IPv4 gateway of the default bridge (not supported)"),
-    directive!("default-gateway-v6", None, "default-gateway-v6", Text, Refused("", NO_IPV6), "ip", "IPv6 gateway of the default bridge (not supported)"),
+    directive!("default-gateway", None, "default-gateway", Text, Applied, "ip", "IPv4 router of containers on the default bridge, when it is not the bridge"),
+    directive!("default-gateway-v6", None, "default-gateway-v6", Text, Applied, "ip", "IPv6 router of containers on the default bridge, when it is not the bridge"),
     directive!("default-ipc-mode", None, "default-ipc-mode", Text, Applied, "string", "IPC namespace of containers (\"shareable\" | \"private\") (default \"private\")"),
-    directive!("default-network-opt", None, "default-network-opts", MapMap, Refused("", "defaults for new networks are not supported yet"), "mapmap", "Default options of networks (not supported) (default map[])"),
+    directive!("default-network-opt", None, "default-network-opts", MapMap, Applied, "mapmap", "Options of networks that do not set them, by driver (default map[])"),
     directive!("default-runtime", None, "default-runtime", Text, Applied, "string", "OCI runtime of containers (default \"ferry\")"),
     directive!("default-shm-size", None, "default-shm-size", Bytes, Applied, "bytes", "Size of containers' /dev/shm (default 64MiB)"),
     directive!("default-ulimit", None, "default-ulimits", Ulimits, Applied, "ulimit", "Resource limits of containers (default [])"),
@@ -129,7 +128,7 @@ pub static DIRECTIVES: &[Directive] = &[
     directive!("experimental", None, "experimental", Bool, Applied, "", "Call this an experimental build"),
     directive!("feature", None, "features", Switches, Applied, "map", "Switch features of Docker's daemon (default map[])"),
     directive!("fixed-cidr", None, "fixed-cidr", Text, Applied, "string", "Part of the default bridge's subnet that containers get addresses from"),
-    directive!("fixed-cidr-v6", None, "fixed-cidr-v6", Text, Refused("", NO_IPV6), "string", "IPv6 subnet of the default bridge (not supported)"),
+    directive!("fixed-cidr-v6", None, "fixed-cidr-v6", Text, Applied, "string", "IPv6 subnet of the default bridge, or the part of it that containers get addresses from"),
     directive!("group", Some('G'), "group", Text, Applied, "string", "Group that may use the unix socket (default \"docker\")"),
     directive!("help", None, "", Bool, Applied, "", "Print usage"),
     directive!("host", Some('H'), "hosts", List, Applied, "list", "Sockets to listen on"),
@@ -147,7 +146,7 @@ pub static DIRECTIVES: &[Directive] = &[
     directive!("ip-masq", None, "ip-masq", Bool, Applied, "", "Give traffic from the default bridge the host's address (default true)"),
     directive!("ip6tables", None, "ip6tables", Bool, Warned("true", NFT), "", "Add ip6tables rules (no effect) (default true)"),
     directive!("iptables", None, "iptables", Bool, Refused("true", NFT), "", "Add packet filter rules (default true)"),
-    directive!("ipv6", None, "ipv6", Bool, Refused("false", NO_IPV6), "", "IPv6 for the default bridge (not supported)"),
+    directive!("ipv6", None, "ipv6", Bool, Applied, "", "IPv6 for the default bridge"),
     directive!("label", None, "labels", List, Applied, "list", "Labels of the daemon, key=value"),
     directive!("live-restore", None, "live-restore", Bool, Warned("true", "containers always outlive the daemon"), "", "Let containers outlive the daemon; how ferry always works"),
     directive!("log-budget", None, "log-budget", Bytes, Applied, "bytes", "Disk space for the logs of all containers; beyond it the oldest rotated ones go"),

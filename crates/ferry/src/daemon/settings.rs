@@ -2,13 +2,13 @@
 //! touched; the words for mistakes are Docker's where it has some.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use ferry_api::container::Ulimit;
 use ferry_engine::{AddressPool, DefaultSeccomp, EngineConfig, LiveSettings, ProxyOptions};
 use ferry_server::{ListenAddr, ListenSpec, TlsFiles};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_json::Value;
 
 use super::directives::{DIRECTIVES, Effect};
@@ -67,6 +67,12 @@ pub fn settings(v: &Values, around: &Surroundings) -> Result<Settings, String> {
     let pidfile = pidfile.or_else(|| around.is_dockerd.then(|| "/var/run/docker.pid".into()));
     let mut notes = notes;
     let live = live(v, &mut notes)?;
+    if v.flag("ipv6") != Some(true) {
+        for name in ["bip6", "fixed-cidr-v6", "default-gateway-v6"].into_iter().filter(|name| v.is_set(name))
+        {
+            notes.push(format!("{name} has no effect without ipv6: true"));
+        }
+    }
     let engine = engine(v, around, live)?;
     for flag in ["allow-direct-routing", "ip-forward-no-drop"] {
         // Both ways of asking get what ferry does.
@@ -282,6 +288,13 @@ fn engine(v: &Values, around: &Surroundings, live: LiveSettings) -> Result<Engin
             return Err(format!("fixed-cidr {range} is not within the bridge's subnet {address}/{prefix}"));
         }
     }
+    let bip6 = v.text("bip6").map(|text| parse_bip6(&text)).transpose()?;
+    let ip_range_v6 = v.text("fixed-cidr-v6").map(|text| parse_cidr6(&text)).transpose()?;
+    if let (Some((address, prefix)), Some(range)) = (bip6, ip_range_v6)
+        && !Ipv6Net::new(address, prefix).is_ok_and(|net| net.contains(&range))
+    {
+        return Err(format!("fixed-cidr-v6 {range} is not within the bridge's subnet {address}/{prefix}"));
+    }
     let mtu = match v.int("mtu") {
         Some(n) if n < 0 => return Err(format!("invalid default MTU: {n}")),
         Some(0) | None => None,
@@ -312,6 +325,14 @@ fn engine(v: &Values, around: &Surroundings, live: LiveSettings) -> Result<Engin
         exec_root: absolute(v.text("exec-root").unwrap_or_else(|| "/run/ferry".to_owned()))?,
         bridge: bridge(v)?,
         bip,
+        ipv6: v.flag("ipv6").unwrap_or(false),
+        bip6,
+        default_gateway: family_address(v, "default-gateway", |a| {
+            if let IpAddr::V4(a) = a { Some(a) } else { None }
+        })?,
+        default_gateway_v6: family_address(v, "default-gateway-v6", |a| {
+            if let IpAddr::V6(a) = a { Some(a) } else { None }
+        })?,
         mtu,
         icc: v.flag("icc").unwrap_or(true),
         dns: v.list("dns"),
@@ -334,6 +355,8 @@ fn engine(v: &Values, around: &Surroundings, live: LiveSettings) -> Result<Engin
         init: v.flag("init").unwrap_or(false),
         init_path: v.text("init-path").map(absolute).transpose()?,
         ip_range,
+        ip_range_v6,
+        default_network_opts: network_options(v),
         address_pools: pools(v)?,
         masquerade: v.flag("ip-masq").unwrap_or(true),
         default_host_ip: address(v, "ip")?.filter(|ip| !ip.is_unspecified()),
@@ -400,6 +423,46 @@ fn parse_bip(text: &str) -> Result<(Ipv4Addr, u8), String> {
     parsed.ok_or_else(|| format!("invalid bip {text:?}: want ADDRESS/PREFIX such as 172.17.0.1/16"))
 }
 
+fn parse_bip6(text: &str) -> Result<(Ipv6Addr, u8), String> {
+    let net =
+        text.parse::<Ipv6Net>().ok().filter(|net| net.prefix_len() <= 126 && net.addr() != net.network());
+    let net = net.ok_or_else(|| format!("invalid bip6 {text:?}: want ADDRESS/PREFIX such as fd00::1/64"))?;
+    Ok((net.addr(), net.prefix_len()))
+}
+
+/// The texts are Docker's.
+fn parse_cidr6(text: &str) -> Result<Ipv6Net, String> {
+    let wrong = |why: String| format!("invalid fixed-cidr-v6: {why}");
+    let net: Ipv6Net = text.parse().map_err(|_| wrong(format!("'{text}' is not a valid IPv6 subnet")))?;
+    let of_links = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 64);
+    if net.addr().is_multicast() {
+        return Err(wrong(format!("multicast subnet '{net}' is not allowed")));
+    }
+    if net.trunc() != of_links && (net.contains(&of_links) || of_links.contains(&net)) {
+        return Err(wrong(format!("'{net}' clashes with the Link-Local prefix 'fe80::/64'")));
+    }
+    Ok(net.trunc())
+}
+
+/// An address of one family.
+fn family_address<A>(
+    v: &Values,
+    name: &str,
+    family: impl Fn(IpAddr) -> Option<A>,
+) -> Result<Option<A>, String> {
+    let Some(address) = address(v, name)? else { return Ok(None) };
+    family(address).map(Some).ok_or_else(|| format!("invalid {name} {address}: of the wrong family"))
+}
+
+fn network_options(v: &Values) -> BTreeMap<String, BTreeMap<String, String>> {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let options = |value: &Value| {
+        let members = value.as_object().into_iter().flatten();
+        members.map(|(key, value)| (key.clone(), text(value))).collect()
+    };
+    v.map("default-network-opts").iter().map(|(driver, o)| (driver.clone(), options(o))).collect()
+}
+
 fn parse_cidr(name: &str, text: &str) -> Result<Ipv4Net, String> {
     let net: Ipv4Net = text.parse().map_err(|_| format!("invalid {name} {text:?}: want SUBNET/PREFIX"))?;
     Ok(net.trunc())
@@ -415,13 +478,15 @@ fn pools(v: &Values) -> Result<Vec<AddressPool>, String> {
         .iter()
         .map(|pool| {
             let base = pool["base"].as_str().unwrap_or_default();
-            let net: Ipv4Net = base
+            let net: IpNet = base
                 .parse()
-                .map_err(|_| format!("default-address-pools: invalid base {base:?}: want an IPv4 subnet"))?;
+                .map_err(|_| format!("default-address-pools: invalid base {base:?}: want a subnet"))?;
             let size = pool["size"].as_u64().and_then(|n| u8::try_from(n).ok()).unwrap_or(0);
-            if size < net.prefix_len() || size > 30 {
+            // Smaller ones have no room for a bridge and a container.
+            let most = net.max_prefix_len() - 2;
+            if size < net.prefix_len() || size > most {
                 return Err(format!(
-                    "default-address-pools: invalid size {size} for {base}: want {} to 30",
+                    "default-address-pools: invalid size {size} for {base}: want {} to {most}",
                     net.prefix_len()
                 ));
             }
@@ -531,6 +596,26 @@ mod tests {
     }
 
     #[test]
+    fn ipv6_of_the_default_bridge() {
+        let s = of(
+            &["--ipv6", "--bip6=fd00::9/64", "--fixed-cidr-v6=fd00::100/120", "--default-gateway-v6=fd00::1"],
+            r#"{"default-address-pools": [{"base": "fd00:1::/48", "size": 64}],
+                "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1400"}}}"#,
+        )
+        .unwrap();
+        let e = s.engine;
+        assert!(e.ipv6 && s.notes.is_empty(), "{:?}", s.notes);
+        assert_eq!(e.bip6, Some(("fd00::9".parse().unwrap(), 64)));
+        assert_eq!(
+            (e.ip_range_v6, e.default_gateway_v6),
+            ("fd00::100/120".parse().ok(), "fd00::1".parse().ok())
+        );
+        assert_eq!(e.address_pools[0].base.to_string(), "fd00:1::/48");
+        assert_eq!(e.default_network_opts["bridge"]["com.docker.network.driver.mtu"], "1400");
+        assert_eq!(of(&["--bip6=fd00::9/64"], "").unwrap().notes.len(), 1);
+    }
+
+    #[test]
     fn what_cannot_be_is_refused() {
         assert!(
             refusal(&["--userns-remap=default"]).starts_with("userns-remap (default) is not supported: ")
@@ -557,6 +642,17 @@ mod tests {
                 "invalid default cgroup namespace (x): use \"host\" or \"private\"",
             ),
             ("--log-opt=foo=bar", "failed to set log opts: unknown log opt 'foo' for json-file log driver"),
+            (
+                "--fixed-cidr-v6=fe80::/80",
+                "invalid fixed-cidr-v6: 'fe80::/80' clashes with the Link-Local prefix 'fe80::/64'",
+            ),
+            ("--fixed-cidr-v6=10.0.0.0/8", "invalid fixed-cidr-v6: '10.0.0.0/8' is not a valid IPv6 subnet"),
+            ("--bip6=fd00::/64", "invalid bip6 \"fd00::/64\": want ADDRESS/PREFIX such as fd00::1/64"),
+            ("--default-gateway=fd00::1", "invalid default-gateway fd00::1: of the wrong family"),
+            (
+                "--default-address-pool=base=fd00::/8,size=127",
+                "default-address-pools: invalid size 127 for fd00::/8: want 8 to 126",
+            ),
             ("--bip=10.0.0.1/31", "invalid bip \"10.0.0.1/31\": want ADDRESS/PREFIX such as 172.17.0.1/16"),
         ] {
             assert_eq!(refusal(&[args]), expected);
