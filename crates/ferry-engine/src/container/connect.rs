@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ferry_api::EndpointSettings;
+use ferry_api::network::EndpointIpam;
 
 use super::network_mode::{FixedAddresses, NetworkMode, PRIVATE, check_endpoint};
 use super::owner::Owner;
@@ -90,7 +91,10 @@ impl Owner {
 
 /// Whether a request to connect leaves everything to the engine.
 fn says_nothing(settings: &EndpointSettings) -> bool {
-    settings.ipam_config.clone().unwrap_or_default() == Default::default()
+    let no_addresses = |ipam: &EndpointIpam| {
+        ipam.ipv4_address.is_empty() && ipam.ipv6_address.is_empty() && ipam.link_local_ips.is_empty()
+    };
+    settings.ipam_config.as_ref().is_none_or(no_addresses)
         && settings.aliases.is_empty()
         && settings.links.is_empty()
         && settings.driver_opts.is_empty()
