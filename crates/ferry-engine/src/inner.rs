@@ -32,7 +32,7 @@ pub(crate) struct Inner {
     /// What may change while the engine runs.
     pub live: Live,
     /// Keeps the nft table and the sandbox pool alive.
-    pub _network: NetworkStack,
+    pub network: NetworkStack,
     pub bridge: Arc<BridgeNetwork>,
     /// Users' networks.
     pub networks: Networks,

@@ -1,5 +1,6 @@
 //! Opening an engine: take the data root, bring up the network, take over what runs.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -38,22 +39,25 @@ impl Engine {
         tokio::spawn(Arc::clone(&inner.shims).keep_filled());
         let records = recover::load_records(&inner.paths.containers(), &inner.volumes)?;
         let read = began.elapsed();
-        let records = {
+        let (records, without) = {
             let inner = Arc::clone(&inner);
             crate::blocking(move || {
                 recover::remove_stray_bundles(&inner, &records);
                 let mut endpoints: Vec<_> =
                     records.iter().flat_map(|r| r.endpoints.values().cloned()).collect();
                 endpoints.extend(damaged::endpoints(&inner, &records));
+                let mut without = HashSet::new();
                 let report = inner.bridge.adopt(&endpoints)?;
                 tracing::debug!(?report, "network taken over");
+                without.extend(report.without_veth);
                 for network in inner.networks.all() {
                     let Some(device) = &network.network else { continue };
                     let report = device.adopt(&endpoints)?;
                     tracing::debug!(network = network.record.name, ?report, "network taken over");
+                    without.extend(report.without_veth);
                 }
                 empty_directory(&inner.paths.tmp());
-                Ok(records)
+                Ok((records, without))
             })
             .await?
         };
@@ -62,6 +66,11 @@ impl Engine {
         let names = Arc::clone(&inner);
         crate::blocking_raw(move || crate::network::names::take_over(&names)).await?;
         tracing::debug!(?parts, records = ?(read - parts), network = ?(network - read), total = ?began.elapsed(), "open");
+        crate::network::reconcile::take_over(&inner, &without).await;
+        let (weak, runtime) = (Arc::downgrade(&inner), tokio::runtime::Handle::current());
+        inner.network.watch_links(move |indices| {
+            crate::network::reconcile::links_deleted(&weak, &runtime, indices);
+        })?;
         if let Some(limit) = inner.config.log_budget {
             tokio::spawn(crate::logging::budget::keep(Arc::clone(&inner), limit));
         }
@@ -122,7 +131,7 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
         host: HostFacts::read(&config),
         images,
         live: crate::reload::Live::new(&config),
-        _network: network,
+        network,
         bridge,
         networks,
         names,

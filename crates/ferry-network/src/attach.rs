@@ -231,6 +231,30 @@ fn configure(
     }
 }
 
+/// Makes the interface of an endpoint again that was lost. On an error none is left.
+pub(crate) fn restore(
+    network: &BridgeNetwork,
+    netns: BorrowedFd<'_>,
+    record: &EndpointRecord,
+    request: &EndpointRequest,
+) -> Result<EndpointRecord, NetworkError> {
+    network.ensure_device()?;
+    let mut host = Socket::open(Family::Route).map_err(|source| NetworkError::Kernel {
+        action: "open rtnetlink for",
+        object: network.config.device.clone(),
+        source,
+    })?;
+    let mut ready = sandbox::joined(&mut host, &network.plug(), netns, Some(&record.interface))?;
+    configure(network, request, &mut ready, Pair::of(record), record.mac).inspect_err(|_| {
+        let (index, name) = (ready.host_index, ready.host_veth.clone());
+        network.stack.worker.queue(Job::ReapVeth { index, name });
+    })?;
+    let made =
+        EndpointRecord { host_veth: ready.host_veth, host_ifindex: ready.host_index, ..record.clone() };
+    network.state().endpoints.insert(record.endpoint.clone(), made.clone());
+    Ok(made)
+}
+
 /// Prefix lengths of addresses valid on a link only (RFC 3927 section 2.1, RFC 4291 section 2.5.6).
 pub(crate) fn link_prefix(address: IpAddr) -> u8 {
     if address.is_ipv4() { 16 } else { 64 }

@@ -80,7 +80,7 @@ impl BridgeNetwork {
         let links = route::links(&mut self.stack.route()).map_err(fail("list links of"))?;
         let ours =
             |l: &&route::Link| l.master == Some(self.index()) && l.kind == "veth" && is_veth_name(&l.name);
-        let ready = self.pool().indices();
+        let ready = self.ready();
         strays.veths = links
             .iter()
             .filter(ours)

@@ -252,6 +252,18 @@ impl BridgeNetwork {
         Ok(report)
     }
 
+    /// Whether the bridge is there.
+    pub(crate) fn is_there(&self) -> bool {
+        let socket = self.stack.route();
+        rustix::net::netdevice::name_to_index(&*socket, &self.config.device) == Ok(self.device.index)
+    }
+
+    /// Whether the link of an endpoint on the host is gone, or another's by now.
+    pub(crate) fn is_lost(&self, record: &EndpointRecord) -> bool {
+        let socket = self.stack.route();
+        rustix::net::netdevice::name_to_index(&*socket, &record.host_veth) != Ok(record.host_ifindex)
+    }
+
     /// Puts the bridge back when somebody has deleted it, with the endpoints that were plugged into it.
     pub(crate) fn ensure_device(&self) -> Result<(), NetworkError> {
         let fail = |action| kernel(action, &self.config.device);
@@ -263,7 +275,7 @@ impl BridgeNetwork {
         tracing::error!(bridge = self.config.device, "the bridge was deleted; making it again");
         device::recreate(&mut socket, &self.config, &self.device)?;
         // Those made ready were plugged into the old one.
-        while self.pool().take().is_some() {}
+        while self.pool.get().is_some_and(|pool| pool.take().is_some()) {}
         let links = route::links(&mut socket).map_err(fail("list ports of"))?;
         let known: HashMap<u32, String> =
             self.state().endpoints.values().map(|r| (r.host_ifindex, r.host_veth.clone())).collect();
@@ -337,6 +349,11 @@ impl BridgeNetwork {
     pub(crate) fn pool(&self) -> &Arc<Pool> {
         let size = self.config.pool_size.unwrap_or(self.stack.config.pool_size);
         self.pool.get_or_init(|| self.stack.maker.add(self.plug(), size))
+    }
+
+    /// Interface indices of links made ready for containers to come.
+    pub(crate) fn ready(&self) -> Vec<u32> {
+        self.pool.get().map(|pool| pool.indices()).unwrap_or_default()
     }
 
     pub(crate) fn plug(&self) -> Plug {

@@ -121,6 +121,29 @@ pub(crate) fn delete(
     inside.execute_lenient(batch, &gone).map_err(failed("remove an interface"))
 }
 
+/// Whether a namespace has an interface of this name and driver.
+pub(crate) fn exists(netns: BorrowedFd<'_>, interface: &str, kind: &str) -> Result<bool, NetworkError> {
+    sandbox::in_namespace(netns, || {
+        let mut inside = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
+        let link =
+            route::link(&mut inside, LinkRef::Name(interface)).map_err(failed("inspect an interface"))?;
+        Ok(link.is_some_and(|link| link.kind == kind))
+    })
+}
+
+/// Removes the interfaces of a namespace with this alias, but for those called as one of `keep`.
+pub(crate) fn remove_noted(netns: BorrowedFd<'_>, alias: &str, keep: &[&str]) -> Result<(), NetworkError> {
+    sandbox::in_namespace(netns, || {
+        let mut inside = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
+        let links = route::links(&mut inside).map_err(failed("list interfaces"))?;
+        let mut batch = Batch::new();
+        for link in links.iter().filter(|l| l.alias == alias && !keep.contains(&l.name.as_str())) {
+            route::delete_link(&mut batch, link.index);
+        }
+        inside.execute(batch).map_err(failed("remove an interface"))
+    })
+}
+
 fn failed(action: &'static str) -> impl Fn(NetlinkError) -> NetworkError {
     move |e| kernel(action)(e.into())
 }

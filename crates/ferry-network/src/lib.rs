@@ -23,6 +23,7 @@ mod firewall;
 mod host;
 mod interface;
 mod ipam;
+mod links;
 mod name_service;
 mod network;
 mod parent;

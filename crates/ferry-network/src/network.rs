@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use crate::attach;
 use crate::bridge::BridgeNetwork;
 use crate::config::{Subnet4, Subnet6};
 use crate::endpoint::{AdoptReport, Endpoint, EndpointRecord, EndpointRequest, Ways};
@@ -155,6 +156,89 @@ impl Network {
         match self {
             Self::Bridge(bridge) => bridge.adopt(records),
             Self::Parent(network) => network.adopt(records),
+        }
+    }
+
+    /// Interface index of its bridge or parent.
+    pub fn index(&self) -> u32 {
+        match self {
+            Self::Bridge(bridge) => bridge.index(),
+            Self::Parent(network) => network.index(),
+        }
+    }
+
+    /// Name of its bridge or parent.
+    pub fn device(&self) -> &str {
+        match self {
+            Self::Bridge(bridge) => &bridge.config().device,
+            Self::Parent(network) => network.parent(),
+        }
+    }
+
+    /// Whether its bridge or parent exists; somebody may have deleted it.
+    pub fn is_there(&self) -> bool {
+        match self {
+            Self::Bridge(bridge) => bridge.is_there(),
+            Self::Parent(network) => network.is_there(),
+        }
+    }
+
+    /// What its endpoints' records name as their bridge.
+    pub fn tag(&self) -> String {
+        match self {
+            Self::Bridge(bridge) => bridge.config().device.clone(),
+            Self::Parent(network) => network.config().tag(),
+        }
+    }
+
+    /// Puts its bridge, or a parent that was made for it, back when somebody has deleted it.
+    ///
+    /// # Errors
+    /// When netlink refuses, or the parent was the host's.
+    pub fn ensure(&self) -> Result<(), NetworkError> {
+        match self {
+            Self::Bridge(bridge) => bridge.ensure_device(),
+            Self::Parent(network) => network.ensure_parent().map(drop),
+        }
+    }
+
+    /// Whether the running container with this namespace has lost its interface here.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered or netlink refuses.
+    pub fn is_lost(&self, netns: BorrowedFd<'_>, record: &EndpointRecord) -> Result<bool, NetworkError> {
+        match self {
+            Self::Bridge(bridge) => Ok(bridge.is_lost(record)),
+            Self::Parent(network) => network.is_lost(netns, record),
+        }
+    }
+
+    /// Removes what an engine that was killed while it made an interface has left in a namespace. Of bridges that is found
+    /// on the host, by `adopt`.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered or netlink refuses.
+    pub fn sweep(&self, netns: BorrowedFd<'_>, known: &[EndpointRecord]) -> Result<(), NetworkError> {
+        match self {
+            Self::Bridge(_) => Ok(()),
+            Self::Parent(network) => network.sweep(netns, known),
+        }
+    }
+
+    /// Makes the interface of an endpoint again that was lost; addresses, names and published ports stay. The record is the
+    /// new one.
+    ///
+    /// # Errors
+    /// See [`NetworkError`]; the endpoint is as it was.
+    pub fn restore(
+        &self,
+        netns: BorrowedFd<'_>,
+        record: &EndpointRecord,
+        request: &EndpointRequest,
+    ) -> Result<EndpointRecord, NetworkError> {
+        match self {
+            Self::Bridge(bridge) => attach::restore(bridge, netns, record, request),
+            Self::Parent(network) => network.restore(netns, record, request),
         }
     }
 

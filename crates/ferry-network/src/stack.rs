@@ -11,6 +11,7 @@ use crate::error::NetworkError;
 use crate::fault::Faults;
 use crate::firewall::table::Table;
 use crate::firewall::watch::Watcher;
+use crate::links::LinkWatcher;
 use crate::ports::Ports;
 use crate::sandbox::{self, Maker};
 use crate::worker::Worker;
@@ -33,6 +34,7 @@ pub(crate) struct Inner {
     pub(crate) maker: Maker,
     pub(crate) faults: Faults,
     watcher: Mutex<Option<Watcher>>,
+    links: Mutex<Option<LinkWatcher>>,
 }
 
 impl NetworkStack {
@@ -68,8 +70,24 @@ impl NetworkStack {
             maker,
             faults: Faults::default(),
             watcher: Mutex::new(Some(watcher)),
+            links: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Calls `deleted` with the interface indices of links of the host that were deleted, some time afterwards, from now
+    /// on and as long as the stack is there.
+    ///
+    /// # Errors
+    /// When netlink refuses.
+    pub fn watch_links(&self, deleted: impl FnMut(&[u32]) + Send + 'static) -> Result<(), NetworkError> {
+        let watcher = LinkWatcher::start(deleted).map_err(|source| NetworkError::Kernel {
+            action: "watch the links of",
+            object: self.inner.config.table_name.clone(),
+            source,
+        })?;
+        *self.inner.links.lock().unwrap_or_else(PoisonError::into_inner) = Some(watcher);
+        Ok(())
     }
 
     /// A namespace with nothing but `lo`, up (`--network none`).

@@ -21,6 +21,7 @@ mod load;
 mod logs;
 pub mod names;
 mod network_drivers;
+mod network_faults;
 mod networks;
 mod oci;
 mod ports;
@@ -95,6 +96,7 @@ pub fn all() -> Vec<Case> {
         pull::cases(),
         ports::cases(),
         network_drivers::cases(),
+        network_faults::cases(),
         names::cases(),
         networks::cases(),
         input::cases(),

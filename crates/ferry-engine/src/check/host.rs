@@ -1,5 +1,4 @@
-//! What containers leave on the host when something went wrong: run directories, control groups, published
-//! ports, veths.
+//! What containers leave on the host when something went wrong: run directories and control groups.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -30,7 +29,7 @@ fn is_supervised(mut pid: i32) -> bool {
 }
 
 /// A container that ends or starts just now leaves nothing behind that is still there after this.
-const MOMENT: Duration = Duration::from_millis(300);
+pub(super) const MOMENT: Duration = Duration::from_millis(300);
 
 impl Check<'_> {
     /// Ids of every directory of a container, whatever its record says.
@@ -113,29 +112,5 @@ impl Check<'_> {
         let Ok(group) = Cgroup::open(&parent) else { return HashSet::new() };
         let entries = group.paths().into_iter().flat_map(|(_, dir)| fs::read_dir(dir).into_iter().flatten());
         entries.flatten().filter_map(|entry| entry.file_name().to_string_lossy().parse().ok()).collect()
-    }
-
-    pub(super) fn network(&mut self) {
-        let bridge = &self.inner.bridge;
-        let device = PathBuf::from("/sys/class/net").join(&bridge.config().device);
-        let first = match bridge.audit() {
-            Ok(strays) if strays.is_empty() => return,
-            Ok(strays) => strays,
-            Err(error) => {
-                let problem = format!("its state cannot be read: {error}");
-                return self.problem("network", &device, problem, "none", |_| leave("restart the daemon"));
-            }
-        };
-        std::thread::sleep(MOMENT);
-        let still = match bridge.audit() {
-            Ok(now) => now.and(&first),
-            Err(error) => return tracing::warn!(%error, "the network could be looked at only once"),
-        };
-        for found in still.describe() {
-            self.problem("network", &device, found, "make it as it should be", |check| {
-                check.inner.bridge.mend(&still).map_err(|e| e.to_string())?;
-                Ok(Outcome::Repaired("it is as it should be".to_owned()))
-            });
-        }
     }
 }

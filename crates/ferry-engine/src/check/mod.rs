@@ -6,6 +6,7 @@
 mod containers;
 mod host;
 mod images;
+mod networks;
 mod volumes;
 
 use std::path::Path;
@@ -46,7 +47,7 @@ impl Engine {
             check.containers();
             check.run_directories();
             check.cgroups();
-            check.network();
+            check.networks();
             let entries = check
                 .aside
                 .list()

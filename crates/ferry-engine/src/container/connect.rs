@@ -12,6 +12,7 @@ use crate::error::{EngineError, Result};
 use crate::events::EventKind;
 use crate::network::endpoints::{self, BRIDGE};
 use crate::network::fixed_addresses;
+use crate::network::reconcile;
 
 impl Owner {
     /// Puts the container on a network: now when it runs, and whenever it starts.
@@ -34,12 +35,23 @@ impl Owner {
         changed.networks.insert(network.clone(), kept);
         if let Some(live) = snapshot.state.live() {
             let (inner, name, pid) = (Arc::clone(&self.inner), network.clone(), live.pid);
-            let endpoint = crate::blocking(move || {
+            // An engine that is killed now has the next one finish it.
+            let path = self.inner.paths.container(&record.id).record();
+            changed.save(&path)?;
+            let before = record.clone();
+            let joined = crate::blocking(move || {
                 let endpoint = endpoints::join_one(&inner, &record, &name, &settings, pid)?;
                 super::launch::rewrite_net_files(&inner, &record, &[(name, &endpoint)]);
                 Ok(endpoint)
             })
-            .await?;
+            .await;
+            let endpoint = match joined {
+                Ok(endpoint) => endpoint,
+                Err(error) => {
+                    before.save(&path)?;
+                    return Err(error);
+                }
+            };
             changed.endpoints.insert(network.clone(), endpoint);
             self.put(changed)?;
             self.network_event(EventKind::Connect, &network);
@@ -80,6 +92,26 @@ impl Owner {
             return Ok(());
         }
         self.put(changed)
+    }
+
+    /// Makes interfaces the container should have and has not, because the engine was killed while it made or removed
+    /// them, or because somebody deleted them; says whether there were any.
+    pub(super) async fn mend_networks(&mut self) -> Result<bool> {
+        let snapshot = self.current();
+        let Some(live) = snapshot.state.live() else { return Ok(false) };
+        let (inner, record, pid) = (Arc::clone(&self.inner), (*snapshot.record).clone(), live.pid);
+        let before = record.endpoints.clone();
+        let mended = crate::blocking(move || {
+            let record = reconcile::mend(&inner, record, pid)?;
+            super::launch::rewrite_net_files(&inner, &record, &[]);
+            Ok(record)
+        })
+        .await?;
+        if mended.endpoints == before {
+            return Ok(false);
+        }
+        self.put(mended)?;
+        Ok(true)
     }
 
     fn put(&mut self, record: ContainerRecord) -> Result<()> {

@@ -198,7 +198,7 @@ fn volume(
         inner.events.volume(EventKind::Create, &name);
     }
     if !request.no_copy {
-        fill(inner, id, image, &name, &request)?;
+        fill(inner, id, image, &name, request)?;
     }
     let data = inner.volumes.data_dir(&name).to_string_lossy().into_owned();
     Ok(volume_point(request, &name, data))

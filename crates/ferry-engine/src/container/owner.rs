@@ -203,6 +203,9 @@ impl Owner {
             OwnerRequest::Disconnect { network, reply } => {
                 let _ = reply.send(self.disconnect(network).await);
             }
+            OwnerRequest::MendNetworks { reply } => {
+                let _ = reply.send(self.mend_networks().await);
+            }
             OwnerRequest::Remove { volumes, reply } => return self.remove_for_user(volumes, reply).await,
         }
         ControlFlow::Continue(())

@@ -161,6 +161,23 @@ pub(crate) fn join_one(
     Ok(endpoint.record)
 }
 
+/// Makes an interface again that a running container has lost.
+pub(super) fn remake(
+    inner: &Inner,
+    record: &ContainerRecord,
+    name: &str,
+    endpoint: &EndpointRecord,
+    netns: BorrowedFd<'_>,
+) -> Result<EndpointRecord> {
+    let settings = record.networks.get(name).cloned().unwrap_or_default();
+    let target = target(inner, name, &settings)?;
+    let current = connected(inner, record);
+    let gateways = gateways(current.iter().map(|(n, network, s)| (n.as_str(), network, s)));
+    let request =
+        EndpointRequest { default_route: gateways.through(name), ..request(record, &target, false)? };
+    Ok(target.network.restore(netns, endpoint, &request)?)
+}
+
 /// A running container leaves a network.
 pub(crate) fn leave_one(inner: &Arc<Inner>, record: &ContainerRecord, name: &str, pid: i32) -> Result<()> {
     let Some(endpoint) = record.endpoints.get(name) else { return Ok(()) };
@@ -203,7 +220,7 @@ fn release(inner: &Inner, name: &str, endpoint: &EndpointRecord) {
     }
 }
 
-fn network_of(inner: &Inner, name: &str) -> Option<Network> {
+pub(super) fn network_of(inner: &Inner, name: &str) -> Option<Network> {
     match name {
         BRIDGE => Some(Network::Bridge(Arc::clone(&inner.bridge))),
         name => inner.networks.find(name).ok().and_then(|n| n.network.clone()),
@@ -236,7 +253,7 @@ fn connected(inner: &Inner, record: &ContainerRecord) -> Vec<(String, Network, E
 }
 
 /// The networks of a container, that of its network mode first, the others by name.
-fn order(record: &ContainerRecord) -> Vec<(&String, &EndpointSettings)> {
+pub(super) fn order(record: &ContainerRecord) -> Vec<(&String, &EndpointSettings)> {
     let own = match NetworkMode::parse(&record.host_config.network_mode) {
         NetworkMode::Bridge => BRIDGE.to_owned(),
         NetworkMode::Other(name) => name,
@@ -385,7 +402,7 @@ fn view(inner: &Inner, record: &ContainerRecord, endpoints: &BTreeMap<String, En
     view
 }
 
-fn namespace(pid: i32) -> Result<OwnedFd> {
+pub(super) fn namespace(pid: i32) -> Result<OwnedFd> {
     let path = std::path::PathBuf::from(format!("/proc/{pid}/ns/net"));
     let opened = std::fs::File::open(&path);
     opened.map(OwnedFd::from).map_err(|source| EngineError::File { action: "open", path, source })

@@ -7,6 +7,7 @@ pub(crate) mod endpoints;
 pub(crate) mod names;
 mod options;
 mod parent;
+pub(crate) mod reconcile;
 mod record;
 pub(crate) mod registry;
 pub(crate) mod request;

@@ -58,6 +58,7 @@ impl Networks {
     /// start, everything else works.
     pub fn open(dir: PathBuf, stack: NetworkStack, pools: Vec<AddressPool>) -> Result<Self> {
         let fail = |source| EngineError::File { action: "read", path: dir.clone(), source };
+        finish_removals(&dir, &stack)?;
         let mut all = BTreeMap::new();
         for entry in fs::read_dir(&dir).map_err(fail)? {
             let path = entry.map_err(fail)?.path();
@@ -124,8 +125,13 @@ impl Networks {
         if others.iter().any(|n| n.record.name == record.name) {
             return Err(EngineError::Conflict(format!("network with name {} already exists", record.name)));
         }
-        let network =
-            if record.config_only { None } else { Some(self.make(&mut record, &others, builtin)?) };
+        let network = match record.config_only {
+            true => None,
+            false => Some(self.make(&mut record, &others, builtin).inspect_err(|_| {
+                // The first error is what the user needs to know.
+                let _ = fs::remove_file(self.path(&record.id));
+            })?),
+        };
         if let Err(error) = record.save(&self.path(&record.id)) {
             let keep = device_stays(&record, &others);
             if let Some(Err(error)) = network.map(|network| network.close(keep)) {
@@ -154,6 +160,8 @@ impl Networks {
         let others_use: Vec<Used> = std::iter::once(builtin).chain(real.map(used)).collect();
         let source = Source { stack: &self.stack, pools: &self.pools, others: &others_use };
         subnets::complete(record, &source)?;
+        // An engine that is killed now leaves a network, and no device nobody knows.
+        record.save(&self.path(&record.id))?;
         let network = match record.driver {
             Driver::Bridge => {
                 let bridge = BridgeNetwork::open(&self.stack, record.bridge()?)?;
@@ -208,10 +216,11 @@ impl Networks {
                 record.name
             )));
         }
-        // The record first: a bridge without one is made no use of, a record without bridge would bring it back.
-        match fs::remove_file(self.path(&record.id)) {
+        // From here on it is gone for everybody; an engine that is killed before its device is leaves that to the next.
+        let (path, going) = (self.path(&record.id), self.path(&record.id).with_extension(GOING));
+        match fs::rename(&path, &going) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(EngineError::File { action: "remove", path: self.path(&record.id), source });
+                return Err(EngineError::File { action: "remove", path, source });
             }
             _ => {}
         }
@@ -219,8 +228,44 @@ impl Networks {
         if let Some(network) = &network.network {
             network.close(device_stays(record, &self.all()))?;
         }
-        Ok(network)
+        match fs::remove_file(&going) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(EngineError::File { action: "remove", path: going, source })
+            }
+            _ => Ok(network),
+        }
     }
+}
+
+/// Extension of the record of a network whose device is being removed.
+const GOING: &str = "going";
+
+/// Removes the devices of networks that were being removed when the engine before this one was killed.
+fn finish_removals(dir: &Path, stack: &NetworkStack) -> Result<()> {
+    let fail = |source| EngineError::File { action: "read", path: dir.to_owned(), source };
+    let mut kept = Vec::new();
+    let mut going = Vec::new();
+    for entry in fs::read_dir(dir).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        match path.extension().and_then(|e| e.to_str()) {
+            Some(GOING) => going.push(path),
+            Some("json") => kept.extend(NetworkRecord::load(&path)),
+            _ => {}
+        }
+    }
+    for path in going {
+        let removed = NetworkRecord::load(&path).map(|record| {
+            let keep = kept.iter().any(|other| parent::same(other, &record));
+            open_network(stack, &record).map_or(Ok(()), |network| network.close(keep))
+        });
+        match removed {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, path = %path.display(), "a network's device is left"),
+            Err(error) => tracing::error!(%error, "a network's record is unreadable; its device may be left"),
+        }
+        let _ = fs::remove_file(&path);
+    }
+    Ok(())
 }
 
 /// Keeps the auxiliary addresses from being given out.

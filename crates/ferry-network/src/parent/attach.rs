@@ -121,6 +121,25 @@ impl Drop for Attaching<'_> {
     }
 }
 
+/// Makes the interface of an endpoint again that was lost. On an error none is left.
+pub(super) fn restore(
+    network: &ParentNetwork,
+    netns: BorrowedFd<'_>,
+    record: &EndpointRecord,
+    request: &EndpointRequest,
+) -> Result<EndpointRecord, NetworkError> {
+    let parent = network.ensure_parent()?;
+    let mut host = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
+    let own = netns.try_clone_to_owned().map_err(kernel("keep network namespace"))?;
+    let (mac, interface) = (Some(record.mac), Some(record.interface.clone()));
+    let request = &EndpointRequest { mac, interface, ..request.clone() };
+    let plan = Plan { network, request, parent, addresses: Pair::of(record), fresh: false };
+    let made = sandbox::in_namespace(netns, || plan.build(&mut host, own))?;
+    let made = EndpointRecord { mac: made.mac, ..record.clone() };
+    network.state().endpoints.insert(record.endpoint.clone(), made.clone());
+    Ok(made)
+}
+
 /// What is to be built.
 struct Plan<'a> {
     network: &'a ParentNetwork,
@@ -190,6 +209,7 @@ impl Plan<'_> {
         interface::set_sysctls(name, &self.request.sysctls)?;
         let up = LinkChange { up: Some(true), ..LinkChange::default() };
         let mut batch = Batch::new();
+        child::set_alias(&mut batch, link.index, &network.config.tag());
         route::set_link(&mut batch, LinkRef::Index(1), &up);
         if let (Some(address), Some(subnet)) = (self.addresses.ipv4, network.config.ipv4) {
             route::add_address(&mut batch, link.index, address, subnet.net.prefix_len());

@@ -37,16 +37,16 @@ pub(super) fn check_driver(socket: &mut Socket, kind: ChildKind) -> Result<(), N
     }
 }
 
-/// Finds or makes the parent. On an error one made here is gone again.
-pub(super) fn open(socket: &mut Socket, config: &ParentConfig) -> Result<Parent, NetworkError> {
-    let Some(name) = &config.parent else { return nowhere(socket, &config.tag()) };
+/// Finds or makes the parent, with the interface index it had (0: any). On an error one made here is gone again.
+pub(super) fn open(socket: &mut Socket, config: &ParentConfig, index: u32) -> Result<Parent, NetworkError> {
+    let Some(name) = &config.parent else { return nowhere(socket, &config.tag(), index) };
     if name == "lo" {
         return Err(refused(format!("loopback interface is not a valid {} parent link", config.kind.name())));
     }
     if let Some(index) = find(socket, name)? {
         return Ok(Parent { name: name.clone(), index, made: config.made_parent });
     }
-    vlan(socket, name)
+    vlan(socket, name, index)
 }
 
 fn find(socket: &mut Socket, name: &str) -> Result<Option<u32>, NetworkError> {
@@ -78,7 +78,7 @@ pub(super) fn parse_vlan(name: &str) -> Result<(&str, i64), String> {
     Ok((parent, id))
 }
 
-fn vlan(socket: &mut Socket, name: &str) -> Result<Parent, NetworkError> {
+fn vlan(socket: &mut Socket, name: &str, index: u32) -> Result<Parent, NetworkError> {
     let (below, id) = parse_vlan(name).map_err(refused)?;
     let Some(parent) = find(socket, below)? else {
         return Err(refused(format!("-o parent interface was not found on the host: {below}")));
@@ -89,7 +89,7 @@ fn vlan(socket: &mut Socket, name: &str) -> Result<Parent, NetworkError> {
         .filter(|id| (1..=4094).contains(id))
         .ok_or_else(|| refused(format!("vlan id must be between 1-4094, received: {id}")))?;
     let mut batch = Batch::new();
-    child::create_vlan(&mut batch, name, parent, id);
+    child::create_vlan(&mut batch, index, name, parent, id);
     socket
         .execute(batch)
         .map_err(|e| refused(format!("failed to create {name} vlan link: {}", reason(&e))))?;
@@ -98,14 +98,14 @@ fn vlan(socket: &mut Socket, name: &str) -> Result<Parent, NetworkError> {
 
 /// An interface that leads nowhere, on which the network's containers reach each other. `ifb` does as well as `dummy`: what
 /// is sent to it is dropped as long as nobody redirects traffic to it.
-fn nowhere(socket: &mut Socket, name: &str) -> Result<Parent, NetworkError> {
+fn nowhere(socket: &mut Socket, name: &str, index: u32) -> Result<Parent, NetworkError> {
     if let Some(index) = find(socket, name)? {
         return Ok(Parent { name: name.to_owned(), index, made: true });
     }
     let mut made = Ok(());
     for kind in ["dummy", "ifb"] {
         let mut batch = Batch::new();
-        child::create_plain(&mut batch, name, kind);
+        child::create_plain(&mut batch, index, name, kind);
         made = socket.execute(batch);
         if !matches!(&made, Err(e) if e.errno() == Some(Errno::OPNOTSUPP.raw_os_error())) {
             break;

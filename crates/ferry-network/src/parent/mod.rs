@@ -95,7 +95,7 @@ impl ParentNetwork {
         let stack = Arc::clone(&stack.inner);
         let mut socket = stack.route();
         link::check_driver(&mut socket, config.kind)?;
-        let parent = link::open(&mut socket, &config)?;
+        let parent = link::open(&mut socket, &config, 0)?;
         drop(socket);
         let addresses = Addresses::new(config.ipv4.as_ref(), config.ipv6.as_ref());
         let state = Mutex::new(State { addresses, endpoints: HashMap::new() });
@@ -224,6 +224,48 @@ impl ParentNetwork {
         Ok(report)
     }
 
+    /// Whether the parent is there.
+    pub(crate) fn is_there(&self) -> bool {
+        let socket = self.stack.route();
+        rustix::net::netdevice::name_to_index(&*socket, &self.parent.name).is_ok()
+    }
+
+    /// Interface index of the parent.
+    pub(crate) fn index(&self) -> u32 {
+        self.parent.index
+    }
+
+    /// Whether the container with this namespace has lost its interface.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered or netlink refuses.
+    pub fn is_lost(&self, netns: BorrowedFd<'_>, record: &EndpointRecord) -> Result<bool, NetworkError> {
+        interface::exists(netns, &record.interface, self.config.kind.name()).map(|exists| !exists)
+    }
+
+    /// As [`crate::Network::restore`].
+    ///
+    /// # Errors
+    /// See [`NetworkError`].
+    pub fn restore(
+        &self,
+        netns: BorrowedFd<'_>,
+        record: &EndpointRecord,
+        request: &EndpointRequest,
+    ) -> Result<EndpointRecord, NetworkError> {
+        attach::restore(self, netns, record, request)
+    }
+
+    /// Removes interfaces that were made for this network, but are none of `known`: an engine was killed while it made
+    /// them.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered or netlink refuses.
+    pub fn sweep(&self, netns: BorrowedFd<'_>, known: &[EndpointRecord]) -> Result<(), NetworkError> {
+        let names: Vec<&str> = known.iter().map(|record| record.interface.as_str()).collect();
+        interface::remove_noted(netns, &self.config.tag(), &names)
+    }
+
     /// Waits until the background work queued so far is done.
     pub fn flush(&self) {
         self.stack.worker.flush();
@@ -246,14 +288,14 @@ impl ParentNetwork {
         link::delete(&mut self.stack.route(), &self.parent)
     }
 
-    /// Makes a parent again that was made here and that somebody deleted.
-    fn ensure_parent(&self) -> Result<u32, NetworkError> {
+    /// Makes a parent again that was made here and that somebody deleted, under the index it had.
+    pub(crate) fn ensure_parent(&self) -> Result<u32, NetworkError> {
         let mut socket = self.stack.route();
         if let Ok(index) = rustix::net::netdevice::name_to_index(&*socket, &self.parent.name) {
             return Ok(index);
         }
         tracing::error!(parent = self.parent.name, "the parent interface of a network is gone");
-        link::open(&mut socket, &self.config).map(|parent| parent.index)
+        link::open(&mut socket, &self.config, self.parent.index).map(|parent| parent.index)
     }
 
     fn refused(&self, refusal: Refusal) -> NetworkError {

@@ -1,6 +1,7 @@
 //! The host's sockets: those that hold our ports, and those that are in their way.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -48,10 +49,11 @@ pub(super) struct Snapshot {
 impl Snapshot {
     /// Whether a socket of the host is in the way; `None` when the kernel does not tell.
     pub(super) fn conflicts(&mut self, protocol: Protocol, host: SocketAddr) -> Option<bool> {
-        if !self.sockets.contains_key(&protocol) {
-            self.sockets.insert(protocol, read(protocol)?);
-        }
-        let of_port = self.sockets.get(&protocol)?.get(&host.port());
+        let of_protocol = match self.sockets.entry(protocol) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(read(protocol)?),
+        };
+        let of_port = of_protocol.get(&host.port());
         Some(of_port.into_iter().flatten().any(|b| collide(host.ip(), b)))
     }
 

@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::message::{Batch, CREATE, EXCL};
 use super::route::{
-    IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU, IFLA_NET_NS_FD,
-    RTM_NEWLINK, ifinfo,
+    IFLA_ADDRESS, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU,
+    IFLA_NET_NS_FD, RTM_NEWLINK, ifinfo,
 };
 use super::socket::{NetlinkError, Socket};
 
@@ -118,10 +118,15 @@ pub fn create_child(
     });
 }
 
-/// Creates the VLAN `id` of `parent` (interface index), down.
-pub fn create_vlan(batch: &mut Batch, name: &str, parent: u32, id: u16) {
+/// Notes something down with a link, by interface index.
+pub fn set_alias(batch: &mut Batch, index: u32, alias: &str) {
+    batch.message(RTM_NEWLINK, 0).header(&ifinfo(index, 0, 0)).text(IFLA_IFALIAS, alias);
+}
+
+/// Creates the VLAN `id` of `parent` (interface index), down, with an interface index; 0 has the kernel choose.
+pub fn create_vlan(batch: &mut Batch, index: u32, name: &str, parent: u32, id: u16) {
     let mut m = batch.message(RTM_NEWLINK, CREATE | EXCL);
-    m.header(&ifinfo(0, 0, 0)).text(IFLA_IFNAME, name).u32(IFLA_LINK, parent);
+    m.header(&ifinfo(index, 0, 0)).text(IFLA_IFNAME, name).u32(IFLA_LINK, parent);
     m.nest(IFLA_LINKINFO, |m| {
         m.text(IFLA_INFO_KIND, "vlan").nest(IFLA_INFO_DATA, |m| {
             m.attr(IFLA_VLAN_ID, &id.to_ne_bytes());
@@ -129,10 +134,11 @@ pub fn create_vlan(batch: &mut Batch, name: &str, parent: u32, id: u16) {
     });
 }
 
-/// Creates a link of a kind that needs no settings (`dummy`, `ifb`), down.
-pub fn create_plain(batch: &mut Batch, name: &str, kind: &str) {
+/// Creates a link of a kind that needs no settings (`dummy`, `ifb`), down, with an interface index; 0 has the kernel
+/// choose.
+pub fn create_plain(batch: &mut Batch, index: u32, name: &str, kind: &str) {
     let mut m = batch.message(RTM_NEWLINK, CREATE | EXCL);
-    m.header(&ifinfo(0, 0, 0)).text(IFLA_IFNAME, name);
+    m.header(&ifinfo(index, 0, 0)).text(IFLA_IFNAME, name);
     m.nest(IFLA_LINKINFO, |m| {
         m.text(IFLA_INFO_KIND, kind);
     });
@@ -145,7 +151,7 @@ pub fn create_plain(batch: &mut Batch, name: &str, kind: &str) {
 /// When the socket fails.
 pub fn has_kind(socket: &mut Socket, kind: &str) -> Result<bool, NetlinkError> {
     let mut batch = Batch::new();
-    create_plain(&mut batch, "ferry-probe", kind);
+    create_plain(&mut batch, 0, "ferry-probe", kind);
     match socket.execute(batch) {
         Err(e) if e.errno() == Some(libc::EOPNOTSUPP) => Ok(false),
         Ok(()) | Err(NetlinkError::Refused { .. }) => Ok(true),

@@ -26,6 +26,7 @@ const IFLA_PROTINFO: u16 = 12;
 const IFLA_OPERSTATE: u16 = 16;
 const IF_OPER_UP: u8 = 6;
 pub(super) const IFLA_LINKINFO: u16 = 18;
+pub(super) const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
 pub(super) const IFLA_NET_NS_FD: u16 = 28;
 pub(super) const IFLA_INFO_KIND: u16 = 1;
@@ -53,6 +54,17 @@ const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const NDA_DST: u16 = 1;
+
+/// Type of the news of a link that is gone (`RTM_DELLINK`).
+pub const LINK_DELETED: u16 = RTM_DELLINK;
+/// Multicast group of news about links (`RTNLGRP_LINK`).
+pub const LINK_GROUP: u32 = 1;
+
+/// The index of the link that is gone, by news of it. A port that leaves its bridge is told of in the same way
+/// (`AF_BRIDGE`).
+pub fn deleted_link(kind: u16, payload: &[u8]) -> Option<u32> {
+    (kind == RTM_DELLINK && payload.first() == Some(&(libc::AF_UNSPEC as u8))).then(|| u32_at(payload, 4))?
+}
 
 /// `IFF_UP` (netdevice(7)).
 pub const UP: u32 = 0x1;
@@ -322,6 +334,8 @@ pub struct Link {
     pub mac: Vec<u8>,
     /// Index of the bridge it is a port of.
     pub master: Option<u32>,
+    /// What whoever made it noted down with it (`ip link set alias`).
+    pub alias: String,
     /// Driver (`bridge`, `veth`); empty for physical devices.
     pub kind: String,
     /// Of a bridge port, its spanning-tree state; 3 forwards (`BR_STATE_*`, `linux/if_bridge.h`).
@@ -340,6 +354,7 @@ fn parse_link(payload: &[u8]) -> Option<Link> {
         mtu: number(IFLA_MTU).unwrap_or_default(),
         mac: attrs.find(IFLA_ADDRESS).unwrap_or_default().to_vec(),
         master: number(IFLA_MASTER),
+        alias: attrs.find(IFLA_IFALIAS).map(text).unwrap_or_default(),
         kind: info.find(IFLA_INFO_KIND).map(text).unwrap_or_default(),
         port_state: info
             .nested(IFLA_INFO_SLAVE_DATA)

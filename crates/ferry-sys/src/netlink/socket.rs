@@ -112,6 +112,34 @@ impl Socket {
         set_option(&self.fd, libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group as libc::c_int)
     }
 
+    /// Lets no other messages in than those of one type, on a socket that only listens: classic BPF (`linux/filter.h`) on
+    /// `nlmsg_type`.
+    ///
+    /// # Errors
+    /// setsockopt(2).
+    pub fn only(&self, kind: u16) -> io::Result<()> {
+        let op = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+        let mut program = [
+            // The filter reads in network byte order.
+            op(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, 4),
+            op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, u32::from(kind.to_be())),
+            op(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+            op(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        ];
+        let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+        // SAFETY: the pointer and length describe a live sock_fprog, whose filter outlives the call; the kernel copies both.
+        let rc = unsafe {
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                std::ptr::from_ref(&program).cast(),
+                size_of::<libc::sock_fprog>() as libc::socklen_t,
+            )
+        };
+        if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
     /// Sends a batch and waits until the kernel has executed all of it.
     ///
     /// Requests of rtnetlink are executed one by one also when one fails; those of nf_tables

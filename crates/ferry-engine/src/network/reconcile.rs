@@ -1,0 +1,119 @@
+//! What a container's record says of its networks and what is there, brought together: after an engine was killed while it
+//! connected or disconnected one, and when somebody deletes interfaces behind the engine's back.
+
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Weak};
+
+use ferry_network::Network;
+use ferry_types::EndpointId;
+
+use super::endpoints;
+use crate::container::handle::{ContainerHandle, OwnerRequest};
+use crate::container::record::ContainerRecord;
+use crate::error::Result;
+use crate::inner::Inner;
+
+/// Makes the interfaces that are missing. Whoever calls owns the container. One that cannot be made is told of in the log
+/// and does not keep the others from being made.
+pub(crate) fn mend(inner: &Arc<Inner>, mut record: ContainerRecord, pid: i32) -> Result<ContainerRecord> {
+    let netns = endpoints::namespace(pid)?;
+    for (name, endpoint) in record.endpoints.clone() {
+        let Some(network) = endpoints::network_of(inner, &name) else { continue };
+        if !network.is_lost(netns.as_fd(), &endpoint)? {
+            continue;
+        }
+        tracing::error!(
+            container = %record.id, network = name, interface = endpoint.interface,
+            "an interface of a container was deleted; making it again"
+        );
+        match endpoints::remake(inner, &record, &name, &endpoint, netns.as_fd()) {
+            Ok(made) => drop(record.endpoints.insert(name, made)),
+            Err(error) => {
+                tracing::error!(container = %record.id, network = name, %error, "it is not there again")
+            }
+        }
+    }
+    for name in unfinished(&record) {
+        let settings = record.networks.get(&name).cloned().unwrap_or_default();
+        if let Some(network) = endpoints::network_of(inner, &name) {
+            network.sweep(netns.as_fd(), &record.endpoints.values().cloned().collect::<Vec<_>>())?;
+        }
+        match endpoints::join_one(inner, &record, &name, &settings, pid) {
+            Ok(made) => drop(record.endpoints.insert(name, made)),
+            Err(error) => {
+                tracing::error!(container = %record.id, network = name, %error, "it is not connected after all");
+                record.networks.remove(&name);
+            }
+        }
+    }
+    Ok(record)
+}
+
+/// The networks a running container was being connected to.
+fn unfinished(record: &ContainerRecord) -> Vec<String> {
+    let wanted = endpoints::order(record).into_iter().map(|(name, _)| name);
+    wanted.filter(|name| !record.endpoints.contains_key(*name)).cloned().collect()
+}
+
+/// The interfaces a running container has lost, with their networks.
+pub(crate) fn lost(inner: &Inner, record: &ContainerRecord, pid: i32) -> Result<Vec<(String, String)>> {
+    let netns = endpoints::namespace(pid)?;
+    let mut lost = Vec::new();
+    for (name, endpoint) in &record.endpoints {
+        if let Some(network) = endpoints::network_of(inner, name)
+            && network.is_lost(netns.as_fd(), endpoint)?
+        {
+            lost.push((endpoint.interface.clone(), name.clone()));
+        }
+    }
+    Ok(lost)
+}
+
+/// After the start of an engine: looks after the containers that may need it. `without`: endpoints whose link on the host
+/// is gone.
+pub(crate) async fn take_over(inner: &Arc<Inner>, without: &HashSet<EndpointId>) {
+    for handle in inner.containers.all() {
+        let snapshot = handle.snapshot();
+        let record = &snapshot.record;
+        if snapshot.state.live().is_none() || record.networks.is_empty() {
+            continue;
+        }
+        let doubtful = record.endpoints.values().any(|e| without.contains(&e.endpoint) || !e.is_on_bridge());
+        if doubtful || (!record.endpoints.is_empty() && !unfinished(record).is_empty()) {
+            ask(&handle).await;
+        }
+    }
+}
+
+async fn ask(handle: &ContainerHandle) {
+    if let Err(error) = handle.ask(|reply| OwnerRequest::MendNetworks { reply }).await {
+        tracing::error!(container = %handle.snapshot().record.id, %error, "its networks are not looked after");
+    }
+}
+
+/// Called when links on the host were deleted: bridges are made again, and so are containers' interfaces. Runs on a thread
+/// of its own.
+pub(crate) fn links_deleted(inner: &Weak<Inner>, runtime: &tokio::runtime::Handle, indices: &[u32]) {
+    let Some(inner) = inner.upgrade() else { return };
+    let users = inner.networks.all();
+    let networks = users.iter().filter_map(|n| n.network.clone());
+    let networks = networks.chain([Network::Bridge(Arc::clone(&inner.bridge))]);
+    let mut parents = HashSet::new();
+    for network in networks.filter(|network| indices.contains(&network.index())) {
+        if let Err(error) = network.ensure() {
+            tracing::error!(%error, "the device of a network was deleted and is not there again");
+        }
+        parents.insert(network.tag());
+    }
+    for handle in inner.containers.all() {
+        let snapshot = handle.snapshot();
+        let lost = |e: &ferry_network::EndpointRecord| {
+            let on_it = !e.is_on_bridge() && parents.contains(&e.bridge);
+            on_it || (e.is_on_bridge() && indices.contains(&e.host_ifindex))
+        };
+        if snapshot.state.live().is_some() && snapshot.record.endpoints.values().any(lost) {
+            runtime.block_on(ask(&handle));
+        }
+    }
+}
