@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use ferry_api::container::Ulimit;
 use ferry_network::AddressPool;
+pub use ferry_network::{FirewallBackend, FirewallConfig};
 use ferry_types::net::Protocol;
 use ipnet::{Ipv4Net, Ipv6Net};
 
@@ -76,6 +77,8 @@ pub struct EngineConfig {
     pub masquerade: bool,
     /// Host address of published ports that name none; every address when absent.
     pub default_host_ip: Option<IpAddr>,
+    /// How packets are filtered and ports published.
+    pub firewall: FirewallConfig,
     /// What `host-gateway` means; the default bridge's address when empty.
     pub host_gateway: Vec<IpAddr>,
     /// Resource limits of containers that do not set them.

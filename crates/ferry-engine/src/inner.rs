@@ -31,7 +31,7 @@ pub(crate) struct Inner {
     pub images: Arc<ImageStore>,
     /// What may change while the engine runs.
     pub live: Live,
-    /// Keeps the nft table and the sandbox pool alive.
+    /// The firewall, and what keeps networks' background threads alive.
     pub network: NetworkStack,
     pub bridge: Arc<BridgeNetwork>,
     /// Users' networks.

@@ -100,7 +100,11 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
     let images = Arc::new(ImageStore::open(&paths.images(), Arc::new(database))?);
     let engine_id = engine_id(&paths.data_root().join("engine-id"))?;
     let (device, bridge_claim) = bridge_device(&config, &paths)?;
-    let stack = StackConfig { table_name: format!("ferry-{device}"), pool_size: config.warm_sandboxes };
+    let stack = StackConfig {
+        table_name: format!("ferry-{device}"),
+        pool_size: config.warm_sandboxes,
+        firewall: config.firewall.clone(),
+    };
     let network = NetworkStack::open(stack)?;
     let pools = pools(&config, &engine_id);
     let taken = || Networks::recorded_subnets(&paths.networks());
@@ -119,6 +123,9 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
         let bridge = Arc::new(BridgeNetwork::open(&network, bridge)?);
         Ok((bridge, Networks::open(paths.networks(), network.clone(), pools)?))
     })?;
+    for obstacle in network.obstacles(&device) {
+        tracing::warn!("{obstacle}; see docs/firewall.md");
+    }
     let names = NameService::new(config.name_server.clone(), paths.name_socket());
     let log_path = config.exec_root.join("shim.log");
     let log =

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ferry_api::events::EventMessage;
 use ferry_api::system::{
-    AddressPool, Commit, ComponentVersion, DeviceInfo, DiskUsage, IndexInfo, PlatformName, PluginsInfo,
-    RegistryConfig, RuntimeInfo, SystemInfo, UsageOf, VersionResponse,
+    AddressPool, Commit, ComponentVersion, DeviceInfo, DiskUsage, FirewallInfo, IndexInfo, PlatformName,
+    PluginsInfo, RegistryConfig, RuntimeInfo, SystemInfo, UsageOf, VersionResponse,
 };
 use ferry_api::volume::VolumeUsage;
 use ferry_api::{List, Time};
@@ -170,9 +170,20 @@ impl Engine {
                 local_node_state: "inactive".to_owned(),
                 ..Default::default()
             },
-            warnings: inner.config.warnings.clone().into(),
+            firewall_backend: Some(FirewallInfo {
+                driver: inner.network.firewall_driver().to_owned(),
+                ..FirewallInfo::default()
+            }),
+            warnings: self.warnings().into(),
             ..SystemInfo::default()
         }
+    }
+
+    /// What of the configuration, and of others' firewalls, needs the user's attention.
+    fn warnings(&self) -> Vec<String> {
+        let obstacles = self.inner.network.obstacles(&self.inner.bridge.config().device);
+        let obstacles = obstacles.into_iter().map(|o| format!("WARNING: {o}"));
+        self.inner.config.warnings.iter().cloned().chain(obstacles).collect()
     }
 
     fn security_options(&self) -> List<String> {

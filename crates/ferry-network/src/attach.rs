@@ -10,7 +10,6 @@ use ferry_types::EndpointId;
 
 use crate::addresses::Pair;
 use crate::bridge::{BridgeNetwork, kernel};
-use crate::config::GatewayMode;
 use crate::endpoint::{Endpoint, EndpointRecord, EndpointRequest, Sandbox};
 use crate::error::{NetworkError, PortError};
 use crate::fault::Step;
@@ -104,10 +103,7 @@ impl<'a> Attaching<'a> {
                 ipv6: self.addresses.ipv6.map(IpAddr::V6),
             },
             default_host_ip: config.default_host_ip,
-            routed: PerFamily {
-                ipv4: config.gateway_mode_ipv4 == GatewayMode::Routed,
-                ipv6: config.gateway_mode_ipv6 == GatewayMode::Routed,
-            },
+            publishing: self.network.publishing(),
         };
         self.network.stack.ports.reserve(claimant, &self.request.publish).map_err(|e| self.connectivity(e))
     }
@@ -157,7 +153,7 @@ impl<'a> Attaching<'a> {
 
     fn publish(&self, record: &EndpointRecord) -> Result<(), NetworkError> {
         let elements = self.network.elements(record);
-        let published = self.network.stack.table().publish(&elements);
+        let published = self.network.stack.firewall().publish(&elements);
         published.map_err(|e| self.connectivity(PortError::Rules(e.into())))?;
         self.network.drop_udp_flows(record, true);
         Ok(())

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use ferry_sys::netlink::route;
 
-use crate::bridge::{BridgeNetwork, kernel};
+use crate::bridge::{BridgeNetwork, kernel, refused};
 use crate::error::NetworkError;
+use crate::firewall::Elements;
 use crate::firewall::rules;
-use crate::firewall::table::Elements;
 use crate::sandbox::is_veth_name;
 use crate::worker::Job;
 
@@ -69,7 +69,11 @@ impl BridgeNetwork {
         let fail = |action| kernel(action, &self.config().device);
         let mut strays = Strays::default();
         let (wanted, known) = self.expected();
-        let present = self.stack.table().elements_into(self.subnets()).map_err(fail("list ports of"))?;
+        let present = self
+            .stack
+            .firewall()
+            .elements_into(self.subnets())
+            .map_err(refused("list ports of", &self.config().device))?;
         for (map, element) in present.iter().filter(|e| !wanted.contains(e)) {
             if let Some(address) = rules::target(map, element) {
                 *strays.ports.entry(address).or_default() += 1;
@@ -97,8 +101,8 @@ impl BridgeNetwork {
     pub fn mend(&self, strays: &Strays) -> Result<(), NetworkError> {
         if !strays.ports.is_empty() || !strays.missing.is_empty() {
             let (wanted, _) = self.expected();
-            let changed = self.stack.table().reconcile(self.subnets(), &wanted);
-            changed.map_err(kernel("publish ports on", &self.config().device))?;
+            let changed = self.stack.firewall().reconcile(self.subnets(), &wanted);
+            changed.map_err(refused("publish ports on", &self.config().device))?;
         }
         for (index, name) in &strays.veths {
             self.stack.worker.queue(Job::ReapVeth { index: *index, name: name.clone() });

@@ -13,12 +13,12 @@ use rustix::io::Errno;
 
 use crate::addresses::{Addresses, Pair, Refusal};
 use crate::attach::Attaching;
-use crate::config::{BridgeConfig, GatewayMode};
+use crate::config::BridgeConfig;
 use crate::device::{self, Device};
 use crate::endpoint::{AdoptReport, Endpoint, EndpointRecord, EndpointRequest, Ways};
 use crate::error::{NetworkError, ReleaseError};
-use crate::firewall::rules::{self, BridgeRules, PerFamily, Subnets};
-use crate::firewall::table::Elements;
+use crate::firewall::{Elements, FirewallError};
+use crate::publishing::bridge_rules;
 use crate::sandbox::{self, Plug, Pool, is_veth_name};
 use crate::stack::{Inner, NetworkStack};
 use crate::worker::Job;
@@ -49,21 +49,13 @@ impl BridgeNetwork {
         device::validate(&config)?;
         let stack = Arc::clone(&stack.inner);
         let device = device::open(&mut stack.route(), &config)?;
-        let rules = BridgeRules {
-            device: config.device.clone(),
-            ipv4: config.ipv4.map(|s| s.net),
-            ipv6: config.ipv6.map(|s| s.net),
-            icc: config.icc,
-            masquerade: PerFamily { ipv4: config.masquerade, ipv6: config.masquerade },
-            internal: config.internal,
-            mode: gateway_modes(&config),
-        };
-        if let Err(error) = stack.table().add_bridge(rules) {
+        let rules = bridge_rules(&config, &stack.config.firewall);
+        if let Err(error) = stack.firewall().add_bridge(rules) {
             if device.created {
                 // The first error is what the caller needs to know.
                 let _ = device::delete(&mut stack.route(), &config);
             }
-            return Err(kernel("write nft rules for", &config.device)(error));
+            return Err(refused("write firewall rules for", &config.device)(error));
         }
         let addresses = Addresses::new(config.ipv4.as_ref(), config.ipv6.as_ref());
         let state = Mutex::new(State { addresses, endpoints: HashMap::new() });
@@ -139,8 +131,8 @@ impl BridgeNetwork {
     pub(crate) fn take_down(&self, record: &EndpointRecord) -> Vec<NetworkError> {
         let mut errors = Vec::new();
         let elements = self.elements(record);
-        if let Err(error) = self.stack.table().unpublish(&elements) {
-            errors.push(kernel("unpublish ports of", record.endpoint.as_str())(error));
+        if let Err(error) = self.stack.firewall().unpublish(&elements) {
+            errors.push(refused("unpublish ports of", record.endpoint.as_str())(error));
         }
         if let Err(error) = self.cut_off(record) {
             errors.push(kernel("cut off", &record.host_veth)(error));
@@ -236,8 +228,8 @@ impl BridgeNetwork {
         let known: Vec<u32> = state.endpoints.values().map(|r| r.host_ifindex).collect();
         drop(state);
 
-        let changed = self.stack.table().reconcile(self.subnets(), &wanted);
-        let changed = changed.map_err(fail("publish ports on"))?;
+        let changed = self.stack.firewall().reconcile(self.subnets(), &wanted);
+        let changed = changed.map_err(refused("publish ports on", &self.config.device))?;
         report.republished = changed.added;
         report.stray_ports = changed.removed;
         if self.pool.get().is_none() {
@@ -312,7 +304,6 @@ impl BridgeNetwork {
         if let Some(pool) = self.pool.get() {
             pool.close();
         }
-        let fail = |action| kernel(action, &self.config.device);
         let records: Vec<EndpointRecord> = self.state().endpoints.drain().map(|(_, r)| r).collect();
         let mut errors: Vec<NetworkError> = records.iter().flat_map(|r| self.take_down(r)).collect();
         self.stack.worker.flush();
@@ -320,21 +311,13 @@ impl BridgeNetwork {
             errors.extend(device::delete(&mut self.stack.route(), &self.config).err());
         }
         errors.extend(
-            self.stack.table().remove_bridge(&self.config.device).map_err(fail("remove rules of")).err(),
+            self.stack
+                .firewall()
+                .remove_bridge(&self.config.device)
+                .map_err(refused("remove rules of", &self.config.device))
+                .err(),
         );
         errors.into_iter().next().map_or(Ok(()), Err)
-    }
-
-    /// Where an endpoint's ports are in the firewall.
-    pub(crate) fn elements(&self, record: &EndpointRecord) -> Elements {
-        let container = PerFamily { ipv4: record.ipv4.map(Into::into), ipv6: record.ipv6.map(Into::into) };
-        let mode = gateway_modes(&self.config);
-        record.published.iter().filter_map(|p| rules::element(p, container, mode)).collect()
-    }
-
-    /// The subnets in force, for the firewall.
-    pub(crate) fn subnets(&self) -> Subnets {
-        Subnets::new(self.config.ipv4.map(|s| s.net), self.config.ipv6.map(|s| s.net))
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -374,8 +357,10 @@ impl Drop for BridgeNetwork {
     }
 }
 
-fn gateway_modes(config: &BridgeConfig) -> PerFamily<GatewayMode> {
-    PerFamily { ipv4: config.gateway_mode_ipv4, ipv6: config.gateway_mode_ipv6 }
+/// As [`kernel`], for the firewall.
+pub(crate) fn refused(action: &'static str, object: &str) -> impl Fn(FirewallError) -> NetworkError + use<> {
+    let object = object.to_owned();
+    move |e| NetworkError::Kernel { action, object: object.clone(), source: e.into() }
 }
 
 pub(crate) fn kernel(action: &'static str, object: &str) -> impl Fn(NetlinkError) -> NetworkError + use<> {

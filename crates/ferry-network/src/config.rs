@@ -12,11 +12,13 @@ pub struct StackConfig {
     pub table_name: String,
     /// Ready-made sandboxes kept per bridge; 0 makes each one on demand.
     pub pool_size: usize,
+    /// How packets are filtered and ports published.
+    pub firewall: FirewallConfig,
 }
 
 impl Default for StackConfig {
     fn default() -> Self {
-        Self { table_name: "ferry".to_owned(), pool_size: 4 }
+        Self { table_name: "ferry".to_owned(), pool_size: 4, firewall: FirewallConfig::default() }
     }
 }
 
@@ -94,6 +96,68 @@ pub fn first_host(subnet: IpNet, range: Option<IpNet>) -> Option<IpAddr> {
     crate::ipam::first_host(subnet, range)
 }
 
+/// What an engine does to the host's packets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirewallConfig {
+    /// What its rules are made of.
+    pub backend: FirewallBackend,
+    /// Whether there are rules for IPv4 (`--iptables`).
+    pub ipv4: bool,
+    /// Whether there are rules for IPv6 (`--ip6tables`).
+    pub ipv6: bool,
+    /// Whether the host's own rules for what it receives apply to published ports: what comes from outside is relayed.
+    pub host_firewall: bool,
+    /// Whether supervisors relay what the kernel does not forward (`--userland-proxy`).
+    pub relays: bool,
+    /// Whether everybody reaches published ports at containers' own addresses (`--allow-direct-routing`).
+    pub direct_routing: bool,
+}
+
+impl Default for FirewallConfig {
+    fn default() -> Self {
+        Self {
+            backend: FirewallBackend::Automatic,
+            ipv4: true,
+            ipv6: true,
+            host_firewall: false,
+            relays: true,
+            direct_routing: false,
+        }
+    }
+}
+
+/// What rules are made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum FirewallBackend {
+    /// nf_tables where the kernel has it, iptables elsewhere.
+    #[default]
+    Automatic,
+    /// nf_tables, by netlink.
+    Nftables,
+    /// The programs of iptables.
+    Iptables {
+        /// What the names of the programs for IPv4 begin with: `iptables`.
+        ipv4: String,
+        /// Likewise for IPv6: `ip6tables`.
+        ipv6: String,
+    },
+}
+
+/// Who, beside the bridge itself, reaches published ports at the containers' own addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DirectRouting {
+    /// Who has a route to them.
+    Everybody,
+    /// What comes in by these interfaces; nobody when there are none.
+    Interfaces(Vec<String>),
+}
+
+impl Default for DirectRouting {
+    fn default() -> Self {
+        Self::Interfaces(Vec::new())
+    }
+}
+
 /// Settings of one bridge.
 #[derive(Debug, Clone)]
 pub struct BridgeConfig {
@@ -119,6 +183,8 @@ pub struct BridgeConfig {
     pub gateway_mode_ipv4: GatewayMode,
     /// How its containers are reached by IPv6.
     pub gateway_mode_ipv6: GatewayMode,
+    /// Interfaces whose packets reach published ports at containers' own addresses.
+    pub trusted_interfaces: Vec<String>,
     /// Whether its containers reach nothing but each other and the host (`--internal`).
     pub internal: bool,
     /// Whether the subnets are taken even if the host has a route into them, because the user named them.
@@ -142,6 +208,7 @@ impl BridgeConfig {
             default_host_ip: None,
             gateway_mode_ipv4: GatewayMode::default(),
             gateway_mode_ipv6: GatewayMode::default(),
+            trusted_interfaces: Vec::new(),
             internal: false,
             overlapping: false,
             pool_size: None,

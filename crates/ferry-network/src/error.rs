@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use ferry_types::{Classify, EndpointId, ErrorKind};
 use ipnet::IpNet;
 
+use crate::ports::MAX_RELAYS;
+
 /// Why a network operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
@@ -160,8 +162,8 @@ pub enum PortError {
     /// No port of the range, or of the ephemeral range, is free.
     #[error("all ports are allocated")]
     Exhausted,
-    /// An IPv6 host address, which needs a relay, and none is to be had: for sctp, or for too many ports.
-    #[error("cannot publish {}/{protocol}: no relay for IPv6 is available", std::net::SocketAddr::new(*host_ip, *port))]
+    /// Only a relay could serve it, and none is to be had: for sctp, or for too many ports.
+    #[error("cannot publish {}/{protocol}: it would need a relay, which there is for tcp and udp and for {MAX_RELAYS} ports of a container", std::net::SocketAddr::new(*host_ip, *port))]
     NoRelay {
         /// Host address.
         host_ip: IpAddr,

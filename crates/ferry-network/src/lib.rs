@@ -29,6 +29,7 @@ mod network;
 mod parent;
 mod pools;
 mod ports;
+mod publishing;
 mod sandbox;
 mod stack;
 #[cfg(test)]
@@ -37,7 +38,10 @@ mod worker;
 
 pub use audit::Strays;
 pub use bridge::BridgeNetwork;
-pub use config::{BridgeConfig, GatewayMode, StackConfig, Subnet, Subnet4, Subnet6, first_host};
+pub use config::{
+    BridgeConfig, FirewallBackend, FirewallConfig, GatewayMode, StackConfig, Subnet, Subnet4, Subnet6,
+    first_host,
+};
 pub use endpoint::{
     AdoptReport, Endpoint, EndpointRecord, EndpointRequest, InterfaceCounters, RelaySocket, Sandbox, Ways,
     interface_counters,

@@ -9,8 +9,8 @@ use crate::config::StackConfig;
 use crate::endpoint::Sandbox;
 use crate::error::NetworkError;
 use crate::fault::Faults;
-use crate::firewall::table::Table;
-use crate::firewall::watch::Watcher;
+use crate::firewall::Firewall;
+use crate::firewall::{obstacles, watch::Watcher};
 use crate::links::LinkWatcher;
 use crate::ports::Ports;
 use crate::sandbox::{self, Maker};
@@ -26,7 +26,7 @@ pub struct NetworkStack {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) config: StackConfig,
-    pub(crate) table: Arc<Mutex<Table>>,
+    pub(crate) firewall: Arc<Mutex<Firewall>>,
     /// rtnetlink in the host's namespace.
     pub(crate) route: Mutex<Socket>,
     pub(crate) ports: Ports,
@@ -54,22 +54,23 @@ impl NetworkStack {
                 reason: "the nft table needs a name of 1 to 255 bytes".to_owned(),
             });
         }
-        let table = Table::open(&config.table_name).map_err(failed("open nf_tables for"))?;
-        let table = Arc::new(Mutex::new(table));
+        let firewall = Firewall::open(&config.table_name, &config.firewall)
+            .map_err(|e| failed("open the firewall of")(e.into()))?;
+        let firewall = Arc::new(Mutex::new(firewall));
         let route = Socket::open(Protocol::Route).map_err(failed("open rtnetlink for"))?;
         let worker = Worker::start().map_err(failed("start the network worker of"))?;
         let maker = Maker::start().map_err(failed("start the sandbox maker of"))?;
-        let watcher = Watcher::start(config.table_name.clone(), Arc::clone(&table))
+        let watcher = Watcher::start(&config.table_name, Arc::clone(&firewall))
             .map_err(failed("start the ruleset watcher of"))?;
         let inner = Inner {
             config,
-            table,
+            firewall,
             route: Mutex::new(route),
             ports: Ports::new(ephemeral_range()),
             worker,
             maker,
             faults: Faults::default(),
-            watcher: Mutex::new(Some(watcher)),
+            watcher: Mutex::new(watcher),
             links: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -107,9 +108,9 @@ impl NetworkStack {
         &self,
         open: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        self.inner.table().defer();
+        self.inner.firewall().defer();
         let opened = open();
-        let written = self.inner.table().write_deferred();
+        let written = self.inner.firewall().write_deferred();
         let opened = opened?;
         written.map_err(|e| NetworkError::Kernel {
             action: "write nft table",
@@ -119,13 +120,23 @@ impl NetworkStack {
         Ok(opened)
     }
 
+    /// What its rules are made of: `nftables`, `iptables` or `none`.
+    pub fn firewall_driver(&self) -> &'static str {
+        self.inner.firewall().driver()
+    }
+
+    /// What of others' rules keeps containers behind a bridge from the outside, a sentence each. Reads, changes nothing.
+    pub fn obstacles(&self, bridge: &str) -> Vec<String> {
+        obstacles::find(&self.inner.config.table_name, bridge)
+    }
+
     /// Deletes the table. Bridges are to be destroyed first.
     ///
     /// # Errors
     /// When netlink refuses.
     pub fn destroy(self) -> Result<(), NetworkError> {
         drop(self.inner.watcher.lock().unwrap_or_else(PoisonError::into_inner).take());
-        self.inner.table().destroy().map_err(|e| NetworkError::Kernel {
+        self.inner.firewall().destroy().map_err(|e| NetworkError::Kernel {
             action: "delete nft table",
             object: self.inner.config.table_name.clone(),
             source: e.into(),
@@ -134,9 +145,9 @@ impl NetworkStack {
 }
 
 impl Inner {
-    /// Each holder leaves the table consistent at every point where it could panic.
-    pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Each holder leaves it consistent at every point where it could panic.
+    pub(crate) fn firewall(&self) -> MutexGuard<'_, Firewall> {
+        self.firewall.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn route(&self) -> MutexGuard<'_, Socket> {

@@ -48,6 +48,7 @@ fn config(root: &Path) -> EngineConfig {
         address_pools: Vec::new(),
         masquerade: true,
         default_host_ip: None,
+        firewall: Default::default(),
         host_gateway: Vec::new(),
         default_ulimits: Vec::new(),
         no_new_privileges: false,
@@ -63,7 +64,8 @@ struct Cleanup;
 
 impl Drop for Cleanup {
     fn drop(&mut self) {
-        let stack = StackConfig { table_name: format!("ferry-{BRIDGE}"), pool_size: 0 };
+        let stack =
+            StackConfig { table_name: format!("ferry-{BRIDGE}"), pool_size: 0, ..StackConfig::default() };
         let stack = NetworkStack::open(stack).unwrap();
         let ipv4 = ipnet::Ipv4Net::new(BIP.0, BIP.1).ok().map(Subnet4::at);
         let bridge = BridgeNetwork::open(&stack, BridgeConfig { ipv4, ..BridgeConfig::new(BRIDGE) }).unwrap();

@@ -13,3 +13,4 @@ pub mod signals;
 pub mod socket;
 pub mod spawn;
 pub mod supervisor;
+pub mod xtables;

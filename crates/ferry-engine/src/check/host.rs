@@ -113,4 +113,16 @@ impl Check<'_> {
         let entries = group.paths().into_iter().flat_map(|(_, dir)| fs::read_dir(dir).into_iter().flatten());
         entries.flatten().filter_map(|entry| entry.file_name().to_string_lossy().parse().ok()).collect()
     }
+
+    /// Rules of others that are in containers' way. They are not ours to change.
+    pub(super) fn firewall(&mut self) {
+        let device = self.inner.bridge.config().device.clone();
+        for obstacle in self.inner.network.obstacles(&device) {
+            let path = PathBuf::from("/sys/class/net").join(&device);
+            let remedy = "allow forwarding from and to the bridge there, see docs/firewall.md";
+            self.problem("firewall", &path, obstacle, remedy, |_| {
+                leave("these are rules of somebody else's")
+            });
+        }
+    }
 }

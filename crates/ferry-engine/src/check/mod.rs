@@ -48,6 +48,7 @@ impl Engine {
             check.run_directories();
             check.cgroups();
             check.networks();
+            check.firewall();
             let entries = check
                 .aside
                 .list()

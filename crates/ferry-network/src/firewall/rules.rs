@@ -25,7 +25,7 @@
 //!   iifname @bridges ip saddr 127.0.0.0/8 drop }
 //! chain prerouting  { type nat hook prerouting priority dstnat
 //!   ip daddr 127.0.0.0/8 return                    # a neighbour may not reach what is bound to loopback
-//!   fib daddr type local jump publish }
+//!   fib daddr type local jump publish }            # with the host's firewall in force: only iifname @bridges
 //! chain output      { type nat hook output priority -100
 //!   ip6 daddr ::1 return                           # the kernel routes no answer to ::1: the relays serve it
 //!   fib daddr type local jump publish }
@@ -44,7 +44,8 @@
 //!                        oifname != "br0" ip6 saddr fd00::/64 masquerade }
 //! chain from-br0       { oifname != "br0" drop }                            # when internal
 //! chain to-br0         { ct status dnat accept                              # unless internal
-//!                        ip daddr . meta l4proto . th dport @open accept    # when routed, and the same for IPv6
+//!                        ip daddr . meta l4proto . th dport @open accept    # when routed, and the same for IPv6; with
+//!                                                                           # iifname, for trusted interfaces only
 //!                        iifname "br0" accept                               # when icc, else drop
 //!                        meta l4proto icmp accept                           # when routed
 //!                        meta nfproto ipv4 accept                           # when nat-unprotected
@@ -60,7 +61,8 @@ use ferry_sys::netlink::nft_expr::{
 use ferry_types::net::PublishedPort;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::config::GatewayMode;
+use super::Port;
+use crate::config::{DirectRouting, GatewayMode};
 
 /// A map or set whose elements are ports.
 #[derive(Debug)]
@@ -163,6 +165,20 @@ pub(crate) struct BridgeRules {
     pub(crate) internal: bool,
     /// How its containers are reached from the outside.
     pub(crate) mode: PerFamily<GatewayMode>,
+    /// Who reaches published ports at the containers' own addresses.
+    pub(crate) direct: DirectRouting,
+    /// The families there are rules for.
+    pub(crate) filtered: PerFamily<bool>,
+}
+
+impl<T> PerFamily<T> {
+    /// That of one family.
+    pub(crate) fn of(self, family: AddressFamily) -> T {
+        match family {
+            AddressFamily::Ipv4 => self.ipv4,
+            AddressFamily::Ipv6 => self.ipv6,
+        }
+    }
 }
 
 impl BridgeRules {
@@ -170,15 +186,15 @@ impl BridgeRules {
         Subnets::new(self.ipv4, self.ipv6)
     }
 
-    /// The families it has, each with its subnet, mode, and whether it is masqueraded.
-    fn families(&self) -> impl Iterator<Item = (AddressFamily, IpNet, GatewayMode, bool)> {
+    /// The families it has rules for, each with its subnet, mode, and whether it is masqueraded.
+    pub(crate) fn families(&self) -> impl Iterator<Item = (AddressFamily, IpNet, GatewayMode, bool)> {
         let Subnets { ipv4, ipv6 } = self.subnets();
         let v4 = ipv4.map(|net| (AddressFamily::Ipv4, net, self.mode.ipv4, self.masquerade.ipv4));
         let v6 = ipv6.map(|net| (AddressFamily::Ipv6, net, self.mode.ipv6, self.masquerade.ipv6));
-        v4.into_iter().chain(v6)
+        v4.into_iter().chain(v6).filter(|f| self.filtered.of(f.0))
     }
 
-    fn is_internal(&self) -> bool {
+    pub(crate) fn is_internal(&self) -> bool {
         self.internal || self.families().any(|(_, _, mode, _)| mode == GatewayMode::Isolated)
     }
 }
@@ -194,7 +210,7 @@ pub(crate) struct BridgeChain {
 }
 
 /// Adds what does not depend on bridges to a table that has none of it.
-pub(crate) fn skeleton(tx: &mut Transaction, table: &str) {
+pub(crate) fn skeleton(tx: &mut Transaction, table: &str, host_firewall: bool) {
     for store in STORES {
         match store.value {
             [] => tx.add_set(table, store.name, store.key),
@@ -208,13 +224,14 @@ pub(crate) fn skeleton(tx: &mut Transaction, table: &str) {
     for (name, base) in CHAINS {
         tx.add_chain(table, name, *base);
     }
-    for (chain, rule) in fixed_rules() {
+    for (chain, rule) in fixed_rules(host_firewall) {
         tx.add_rule(table, chain, &rule);
     }
 }
 
-/// The rules of the chains that never change.
-pub(crate) fn fixed_rules() -> Vec<(&'static str, Rule)> {
+/// The rules of the chains that never change. With `host_firewall` what comes from outside arrives at the relays' sockets,
+/// past the host's own rules for what it receives.
+pub(crate) fn fixed_rules(host_firewall: bool) -> Vec<(&'static str, Rule)> {
     let loopback = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into();
     let loopback6 = IpNet::from(IpAddr::V6(Ipv6Addr::LOCALHOST));
     let bridges = || {
@@ -234,7 +251,7 @@ pub(crate) fn fixed_rules() -> Vec<(&'static str, Rule)> {
         ("raw", join([bridges(), to(loopback), drop.clone()])),
         ("raw", join([bridges(), from(loopback), drop])),
         ("prerouting", join([to(loopback), skip.clone()])),
-        ("prerouting", local.clone()),
+        ("prerouting", if host_firewall { join([bridges(), local.clone()]) } else { local.clone() }),
         ("output", join([to(loopback6), skip])),
         ("output", local),
         ("postrouting", dispatch(MetaKey::OutputName, LEAVE_TO)),
@@ -253,7 +270,11 @@ pub(crate) fn bridge_chains(b: &BridgeRules) -> Vec<BridgeChain> {
         rules,
     };
     let elsewhere = device(MetaKey::OutputName, b, true);
-    let inside = if b.is_internal() { vec![join([elsewhere, vec![verdict(Verdict::Drop)]])] } else { vec![] };
+    let mut inside = Vec::new();
+    if b.is_internal() {
+        inside.extend(unfiltered(b));
+        inside.push(join([elsewhere, vec![verdict(Verdict::Drop)]]));
+    }
     let mut chains = vec![
         chain(FROM, inside),
         chain(TO, to_bridge(b)),
@@ -271,13 +292,20 @@ fn prefix(map: &str) -> &'static str {
 /// What is forwarded to the bridge's containers.
 fn to_bridge(b: &BridgeRules) -> Vec<Rule> {
     let accept = || vec![verdict(Verdict::Accept)];
-    let mut rules = Vec::new();
+    let mut rules: Vec<Rule> = unfiltered(b).collect();
     if !b.is_internal() {
         rules.push(join([ct(CtKey::Status, 32), accept()]));
     }
     let routed = || b.families().filter(|(_, _, mode, _)| *mode == GatewayMode::Routed).map(|f| f.0);
-    for family in routed() {
-        rules.push(join([open_port(family), accept()]));
+    for (family, _, mode, _) in b.families() {
+        match &b.direct {
+            _ if mode == GatewayMode::Routed => rules.push(join([open_port(family), accept()])),
+            DirectRouting::Everybody => rules.push(join([open_port(family), accept()])),
+            DirectRouting::Interfaces(trusted) => rules.extend(trusted.iter().map(|name| {
+                let from = interface(MetaKey::InputName, name, false);
+                join([from, open_port(family), accept()])
+            })),
+        }
     }
     let own = if b.icc { Verdict::Accept } else { Verdict::Drop };
     rules.push(join([device(MetaKey::InputName, b, false), vec![verdict(own)]]));
@@ -292,6 +320,13 @@ fn to_bridge(b: &BridgeRules) -> Vec<Rule> {
     }
     rules.push(vec![verdict(Verdict::Drop)]);
     rules
+}
+
+/// Lets packets of the families alone that there are no rules for.
+fn unfiltered(b: &BridgeRules) -> impl Iterator<Item = Rule> {
+    let families = [AddressFamily::Ipv4, AddressFamily::Ipv6];
+    let without = families.into_iter().filter(|family| !b.filtered.of(*family));
+    without.map(|family| join([of_family(family), vec![verdict(Verdict::Return)]]))
 }
 
 /// Whose address what leaves to the bridge's containers gets.
@@ -376,7 +411,11 @@ fn equals(value: &[u8]) -> Expr {
 
 /// The packet comes in by, or leaves by, the bridge (or leaves by anything else).
 fn device(key: MetaKey, bridge: &BridgeRules, not: bool) -> Rule {
-    let value = interface_key(&bridge.device);
+    interface(key, &bridge.device, not)
+}
+
+fn interface(key: MetaKey, name: &str, not: bool) -> Rule {
+    let value = interface_key(name);
     vec![Expr::Meta { key, to: REG_1 }, Expr::Compare { register: REG_1, value, not }]
 }
 
@@ -441,29 +480,32 @@ fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// Where a container's port is published: the map or set, and the element. None when the relay alone serves it: the host
-/// address is of a family the container has no address of.
-pub(crate) fn element(
-    port: &PublishedPort,
-    container: PerFamily<Option<IpAddr>>,
-    mode: PerFamily<GatewayMode>,
-) -> Option<(&'static str, Element)> {
-    let (container, mode, stores) = match port.host_ip {
-        IpAddr::V4(_) => (container.ipv4?, mode.ipv4, [OPEN, ANY, ADDRESS]),
-        IpAddr::V6(_) => (container.ipv6?, mode.ipv6, [OPEN6, ANY6, ADDRESS6]),
+/// Where a container's port is published: the map, and the element. None when the relay alone serves it: the host address is
+/// of a family the container has no address of.
+pub(crate) fn element(port: &PublishedPort, container: PerFamily<Option<IpAddr>>) -> Option<Port> {
+    let (container, stores) = match port.host_ip {
+        IpAddr::V4(_) => (container.ipv4?, [ANY, ADDRESS]),
+        IpAddr::V6(_) => (container.ipv6?, [ANY6, ADDRESS6]),
     };
     let key = |port_number| [&[port.protocol.number(), 0, 0, 0][..], &padded(port_number)].concat();
-    if mode == GatewayMode::Routed {
-        let key = [octets(container), key(port.container_port)].concat();
-        return Some((stores[0], Element { key, value: Vec::new() }));
-    }
     let value = [&octets(container)[..], &padded(port.container_port)].concat();
     let key = key(port.host_port);
     Some(if port.host_ip.is_unspecified() {
-        (stores[1], Element { key, value })
+        (stores[0], Element { key, value })
     } else {
-        (stores[2], Element { key: [octets(port.host_ip), key].concat(), value })
+        (stores[1], Element { key: [octets(port.host_ip), key].concat(), value })
     })
+}
+
+/// The element that opens a container's port for whoever has a way to its address.
+pub(crate) fn opened(port: &PublishedPort, container: PerFamily<Option<IpAddr>>) -> Option<Port> {
+    let (container, store) = match port.host_ip {
+        IpAddr::V4(_) => (container.ipv4?, OPEN),
+        IpAddr::V6(_) => (container.ipv6?, OPEN6),
+    };
+    let number = [port.protocol.number(), 0, 0, 0];
+    let key = [&octets(container)[..], &number, &padded(port.container_port)].concat();
+    Some((store, Element { key, value: Vec::new() }))
 }
 
 /// The container's address an element leads to.
@@ -498,6 +540,8 @@ mod tests {
             masquerade: PerFamily { ipv4: masquerade, ipv6: masquerade },
             internal: false,
             mode: PerFamily::default(),
+            direct: DirectRouting::default(),
+            filtered: PerFamily { ipv4: true, ipv6: true },
         }
     }
 
@@ -509,26 +553,24 @@ mod tests {
     fn elements_hold_padded_parts() {
         let v4 = IpAddr::from([172, 17, 0, 2]);
         let only_v4 = PerFamily { ipv4: Some(v4), ipv6: None };
-        let nat = PerFamily::default();
-        let (map, any) = element(&port("0.0.0.0", Protocol::Tcp), only_v4, nat).unwrap();
+        let (map, any) = element(&port("0.0.0.0", Protocol::Tcp), only_v4).unwrap();
         assert_eq!((map, &any.key[..]), (ANY, &[6, 0, 0, 0, 0x1f, 0x90, 0, 0][..]));
         assert_eq!(any.value, [172, 17, 0, 2, 0, 80, 0, 0]);
         assert_eq!(target(map, &any), Some(v4));
-        let (map, one) = element(&port("10.1.2.3", Protocol::Udp), only_v4, nat).unwrap();
+        let (map, one) = element(&port("10.1.2.3", Protocol::Udp), only_v4).unwrap();
         assert_eq!((map, &one.key[..]), (ADDRESS, &[10, 1, 2, 3, 17, 0, 0, 0, 0x1f, 0x90, 0, 0][..]));
-        assert_eq!(element(&port("::", Protocol::Tcp), only_v4, nat), None);
+        assert_eq!(element(&port("::", Protocol::Tcp), only_v4), None);
     }
 
     #[test]
     fn ipv6_ports_lead_to_ipv6_addresses_and_routed_ports_are_opened() {
         let v6: IpAddr = "fd00::2".parse().unwrap();
         let both = PerFamily { ipv4: Some([172, 17, 0, 2].into()), ipv6: Some(v6) };
-        let (map, any) = element(&port("::", Protocol::Tcp), both, PerFamily::default()).unwrap();
+        let (map, any) = element(&port("::", Protocol::Tcp), both).unwrap();
         assert_eq!((map, any.key.len(), any.value.len(), target(map, &any)), (ANY6, 8, 20, Some(v6)));
-        let (map, one) = element(&port("2001:db8::1", Protocol::Tcp), both, PerFamily::default()).unwrap();
+        let (map, one) = element(&port("2001:db8::1", Protocol::Tcp), both).unwrap();
         assert_eq!((map, one.key.len(), target(map, &one)), (ADDRESS6, 24, Some(v6)));
-        let routed = PerFamily { ipv4: GatewayMode::Nat, ipv6: GatewayMode::Routed };
-        let (set, open) = element(&port("::", Protocol::Tcp), both, routed).unwrap();
+        let (set, open) = opened(&port("::", Protocol::Tcp), both).unwrap();
         assert_eq!((set, open.value.len(), target(set, &open)), (OPEN6, 0, Some(v6)));
         assert_eq!(open.key[16..], [6, 0, 0, 0, 0, 80, 0, 0]);
     }
@@ -551,7 +593,13 @@ mod tests {
         };
         assert_eq!((rules(&routed, LEAVE_FROM).len(), rules(&routed, LEAVE_TO).len()), (1, 2));
         assert_eq!(rules(&routed, TO).len(), rules(&both, TO).len() + 2);
-        for b in [&open, &closed, &internal, &both, &routed] {
+        let trusted = DirectRouting::Interfaces(vec!["eth0".to_owned(), "eth1".to_owned()]);
+        let trusting = BridgeRules { direct: trusted, ..both.clone() };
+        assert_eq!(rules(&trusting, TO).len(), rules(&both, TO).len() + 4);
+        let only_ipv4 = BridgeRules { filtered: PerFamily { ipv4: true, ipv6: false }, ..both.clone() };
+        assert_eq!((rules(&only_ipv4, LEAVE_FROM).len(), rules(&only_ipv4, LEAVE_TO).len()), (1, 2));
+        assert_eq!(rules(&only_ipv4, TO)[0].last(), Some(&Expr::Verdict(Verdict::Return)));
+        for b in [&open, &closed, &internal, &both, &routed, &trusting, &only_ipv4] {
             let rules = rules(b, TO);
             assert_eq!(rules.last().unwrap(), &[Expr::Verdict(Verdict::Drop)]);
         }

@@ -1,8 +1,8 @@
-//! Notices when somebody flushes the nft ruleset (a firewall reload does) and puts our table back.
+//! Notices when somebody changes our rules (a firewall reload flushes everything) and puts them back.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -10,10 +10,28 @@ use ferry_sys::netlink::{Protocol, Socket, nft};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
-use super::table::Table;
+use super::Firewall;
 
 /// A reload flushes first and loads its own rules then; we come after it.
 const SETTLE: Duration = Duration::from_millis(100);
+/// The kernel tells nobody of changes to iptables.
+const LOOK: Duration = Duration::from_millis(400);
+
+/// What a firewall consists of, for whoever watches over it.
+#[derive(Debug)]
+pub(crate) enum Watched {
+    /// No rules.
+    Nothing,
+    /// A table of nf_tables.
+    Table {
+        /// Its name.
+        name: String,
+        /// Port id of the socket whose changes are our own.
+        except_by: u32,
+    },
+    /// Chains of iptables.
+    Iptables,
+}
 
 /// The watching thread; it sleeps until nf_tables changes.
 #[derive(Debug)]
@@ -23,19 +41,33 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// Watches over `table`, called `name`.
-    pub(crate) fn start(name: String, table: Arc<Mutex<Table>>) -> io::Result<Self> {
-        let ours = table.lock().unwrap_or_else(PoisonError::into_inner).port()?;
-        let socket = Socket::open(Protocol::Netfilter)?;
-        socket.join(nft::GROUP)?;
+    /// Watches over `firewall`, called `name`.
+    pub(crate) fn start(name: &str, firewall: Arc<Mutex<Firewall>>) -> io::Result<Option<Self>> {
+        let watched = lock(&firewall).watched()?;
+        let socket = match &watched {
+            Watched::Nothing => return Ok(None),
+            Watched::Table { .. } => Some(notifications()?),
+            // With iptables in its nft variant there are notifications, too.
+            Watched::Iptables => notifications().ok(),
+        };
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let stopped = Arc::clone(&stop);
+        let name = name.to_owned();
         let thread = thread::Builder::new().name("ferry-net-watch".to_owned()).spawn(move || {
-            let mut watch = Watch { socket, ours, name, table };
-            watch.run(&stopped);
+            Watch { socket, watched, name, firewall, seen: None }.run(&stopped);
         })?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Some(Self { stop, thread: Some(thread) }))
     }
+}
+
+fn notifications() -> io::Result<Socket> {
+    let socket = Socket::open(Protocol::Netfilter)?;
+    socket.join(nft::GROUP)?;
+    Ok(socket)
+}
+
+fn lock(firewall: &Mutex<Firewall>) -> MutexGuard<'_, Firewall> {
+    firewall.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Watcher {
@@ -48,11 +80,12 @@ impl Drop for Watcher {
 }
 
 struct Watch {
-    socket: Socket,
-    /// Port id of the engine's own socket.
-    ours: u32,
+    socket: Option<Socket>,
+    watched: Watched,
     name: String,
-    table: Arc<Mutex<Table>>,
+    firewall: Arc<Mutex<Firewall>>,
+    /// Sizes of iptables' tables, when they were last looked at.
+    seen: Option<Vec<(u32, u32)>>,
 }
 
 enum Wake {
@@ -65,34 +98,54 @@ impl Watch {
     fn run(&mut self, stop: &OwnedFd) {
         let mut damaged = false;
         loop {
-            match self.wait(stop, damaged.then_some(SETTLE)) {
+            let timeout = match (damaged, &self.watched) {
+                (true, _) => Some(SETTLE),
+                (false, Watched::Iptables) => Some(LOOK),
+                (false, _) => None,
+            };
+            match self.wait(stop, timeout) {
                 Wake::Stop => return,
                 Wake::Changed => damaged |= self.read(),
                 Wake::Quiet => {
+                    if damaged || self.iptables_changed() {
+                        self.repair();
+                    }
                     damaged = false;
-                    self.repair();
                 }
             }
         }
     }
 
     /// Looks first: lost notifications are no damage, and restoring unharmed rules would cause as many again.
-    fn repair(&self) {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let repaired = table.is_intact().and_then(|intact| match intact {
+    fn repair(&mut self) {
+        let mut firewall = lock(&self.firewall);
+        let repaired = firewall.is_intact().and_then(|intact| match intact {
             true => Ok(false),
-            false => table.restore().map(|()| true),
+            false => firewall.restore().map(|()| true),
         });
+        drop(firewall);
         match repaired {
-            Ok(true) => tracing::info!(table = %self.name, "nft table restored after a flush"),
+            Ok(true) => tracing::info!(firewall = %self.name, "rules restored after somebody changed them"),
             Ok(false) => {}
-            Err(error) => tracing::error!(table = %self.name, %error, "nft table not restored"),
+            Err(error) => tracing::error!(firewall = %self.name, %error, "rules not restored"),
         }
+        self.iptables_changed();
+    }
+
+    /// Whether the tables of iptables have other sizes than at the last look.
+    fn iptables_changed(&mut self) -> bool {
+        if !matches!(self.watched, Watched::Iptables) {
+            return false;
+        }
+        let now = super::iptables::sizes();
+        let changed = self.seen.as_ref().is_some_and(|seen| *seen != now);
+        self.seen = Some(now);
+        changed
     }
 
     fn wait(&self, stop: &OwnedFd, timeout: Option<Duration>) -> Wake {
-        let mut fds =
-            [PollFd::new(stop, PollFlags::IN), PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN)];
+        let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
+        fds.extend(self.socket.as_ref().map(|s| PollFd::from_borrowed_fd(s.as_fd(), PollFlags::IN)));
         let timeout = timeout.map(|t| Timespec { tv_sec: 0, tv_nsec: t.subsec_nanos().into() });
         match poll(&mut fds, timeout.as_ref()) {
             Ok(0) => Wake::Quiet,
@@ -106,9 +159,19 @@ impl Watch {
     /// Whether somebody else changed something of ours, or may have.
     fn read(&mut self) -> bool {
         let mut damaged = false;
-        let (ours, name) = (self.ours, &self.name);
-        let received = self.socket.receive(|kind, port, payload| {
-            damaged |= port != ours && nft::is_harmful(kind, payload, name);
+        let Some(socket) = &mut self.socket else { return false };
+        let watched = &self.watched;
+        let received = socket.receive(|kind, port, payload| {
+            damaged |= match watched {
+                Watched::Table { name, except_by } => {
+                    port != *except_by && nft::is_harmful(nft::Family::Inet, kind, payload, name)
+                }
+                Watched::Iptables => super::iptables::TABLES.iter().any(|table| {
+                    nft::is_harmful(nft::Family::Ip, kind, payload, table)
+                        || nft::is_harmful(nft::Family::Ip6, kind, payload, table)
+                }),
+                Watched::Nothing => false,
+            };
         });
         match received {
             Ok(()) => damaged,

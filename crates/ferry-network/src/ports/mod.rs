@@ -23,6 +23,7 @@ use self::sockets::{Snapshot, bind};
 use crate::endpoint::RelaySocket;
 use crate::error::PortError;
 use crate::firewall::rules::PerFamily;
+use crate::publishing::Publishing;
 
 /// Most sockets an endpoint hands to its shim: they travel in one message, whose limit is 128
 /// descriptors (`SCM_RIGHTS` has it at 253) with some for other uses. Ports beyond are checked, not held.
@@ -56,8 +57,7 @@ pub(crate) struct Claimant<'a> {
     /// The container's addresses.
     pub(crate) container: PerFamily<Option<IpAddr>>,
     pub(crate) default_host_ip: Option<IpAddr>,
-    /// Where ports are no ports of the host: the container's own are opened.
-    pub(crate) routed: PerFamily<bool>,
+    pub(crate) publishing: Publishing,
 }
 
 impl Claimant<'_> {
@@ -65,19 +65,22 @@ impl Claimant<'_> {
     fn target(&self, host_ip: IpAddr) -> Option<IpAddr> {
         match host_ip {
             IpAddr::V4(_) => self.container.ipv4,
-            IpAddr::V6(_) => self.container.ipv6.or(self.container.ipv4),
+            IpAddr::V6(_) => self.container.ipv6.or(self.container.ipv4.filter(|_| self.publishing.relays)),
         }
     }
 
     /// Whether only a relay leads from `host_ip` to the container.
     fn needs_relay(&self, host_ip: IpAddr) -> bool {
-        host_ip.is_ipv6() && self.container.ipv6.is_none()
+        match host_ip {
+            IpAddr::V4(_) => self.publishing.by_relay.ipv4,
+            IpAddr::V6(_) => self.publishing.by_relay.ipv6 || self.container.ipv6.is_none(),
+        }
     }
 
     fn is_routed(&self, host_ip: IpAddr) -> bool {
         match host_ip {
-            IpAddr::V4(_) => self.routed.ipv4,
-            IpAddr::V6(_) => self.routed.ipv6 && !self.needs_relay(host_ip),
+            IpAddr::V4(_) => self.publishing.routed.ipv4,
+            IpAddr::V6(_) => self.publishing.routed.ipv6 && self.container.ipv6.is_some(),
         }
     }
 }
@@ -307,7 +310,9 @@ mod tests {
 
     fn claimant(endpoint: &EndpointId) -> Claimant<'_> {
         let container = PerFamily { ipv4: Some([172, 17, 0, 2].into()), ipv6: None };
-        Claimant { endpoint, container, default_host_ip: None, routed: PerFamily::default() }
+        let publishing =
+            Publishing { routed: PerFamily::default(), by_relay: PerFamily::default(), relays: true };
+        Claimant { endpoint, container, default_host_ip: None, publishing }
     }
 
     /// A port nobody has at the moment.
@@ -457,11 +462,37 @@ mod tests {
             let host = std::net::TcpListener::bind("0.0.0.0:20000").unwrap();
             let routed = PerFamily { ipv4: true, ipv6: true };
             let both = PerFamily { ipv6: Some("fd00::2".parse().unwrap()), ..claimant(&id).container };
-            let claimant = Claimant { routed, container: both, ..claimant(&id) };
+            let publishing = Publishing { routed, ..claimant(&id).publishing };
+            let claimant = Claimant { publishing, container: both, ..claimant(&id) };
             let got = ports.reserve(claimant, &[request(None, (20000, 20000))]).unwrap();
             assert_eq!((got.published.len(), got.relays.len(), ports.in_use()), (2, 0, 0));
             assert!(got.published.iter().all(|p| p.host_port == 0 && p.host_ip.is_unspecified()));
             drop(host);
+        });
+    }
+
+    #[test]
+    fn what_needs_a_relay_and_gets_none_is_refused_or_left_out() {
+        on_a_host(|| {
+            let ports = Ports::new((47000, 47999));
+            let id = EndpointId::random();
+            // With the host's firewall in force.
+            let by_relay = PerFamily { ipv4: true, ipv6: true };
+            let publishing = Publishing { by_relay, ..claimant(&id).publishing };
+            let relayed = Claimant { publishing, ..claimant(&id) };
+            let fifty: Vec<_> = (20000..20050).map(|p| request(None, (p, p))).collect();
+            assert_eq!(ports.reserve(relayed, &fifty).unwrap().relays.len(), MAX_RELAYS);
+            ports.release(&id, &[]);
+            let more: Vec<_> = (21000..21051).map(|p| request(None, (p, p))).collect();
+            let error = ports.reserve(relayed, &more).unwrap_err();
+            assert!(matches!(error, PortError::NoRelay { port: 21050, .. }), "{error}");
+            // Without relays an IPv4-only container has no IPv6 ports.
+            let publishing = Publishing { relays: false, ..claimant(&id).publishing };
+            let got = ports
+                .reserve(Claimant { publishing, ..claimant(&id) }, &[request(None, (22000, 22000))])
+                .unwrap();
+            assert_eq!(got.published.len(), 1);
+            assert!(got.published[0].host_ip.is_ipv4());
         });
     }
 }

@@ -14,7 +14,7 @@ fn table_exists() -> bool {
 
 #[test]
 fn a_restart_takes_everything_over_and_removes_strays() {
-    on_a_host(|| {
+    with_each_backend(|| {
         let (stack, bridge) = bridge();
         let web = container(&bridge, vec![tcp(8080, 80)]);
         let gone = container(&bridge, vec![tcp(8081, 80)]);

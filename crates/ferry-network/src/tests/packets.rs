@@ -27,7 +27,7 @@ fn filter_bridged(on: bool) {
 }
 
 fn published_everywhere(bridged_are_filtered: bool) {
-    on_a_host(move || {
+    with_each_backend(move || {
         filter_bridged(bridged_are_filtered);
         let (_stack, bridge) = bridge();
         let outside = neighbour();
@@ -60,7 +60,7 @@ fn published_everywhere(bridged_are_filtered: bool) {
 
 #[test]
 fn a_published_udp_port_is_reached_from_everywhere() {
-    on_a_host(|| {
+    with_each_backend(|| {
         let (_stack, bridge) = bridge();
         let outside = neighbour();
         let dns = container(&bridge, vec![publish(None, 5353, 53, Protocol::Udp)]);
@@ -77,7 +77,7 @@ fn a_published_udp_port_is_reached_from_everywhere() {
 
 #[test]
 fn udp_flows_do_not_stick_to_a_former_container() {
-    on_a_host(|| {
+    with_each_backend(|| {
         let (_stack, bridge) = bridge();
         let outside = neighbour();
         let client = inside(&outside, || UdpSocket::bind("0.0.0.0:0").unwrap());
@@ -103,7 +103,7 @@ fn udp_flows_do_not_stick_to_a_former_container() {
 
 #[test]
 fn a_port_published_on_one_address_is_reached_on_that_one_only() {
-    on_a_host(|| {
+    with_each_backend(|| {
         let (_stack, bridge) = bridge();
         let outside = neighbour();
         let local = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -125,7 +125,7 @@ fn a_port_published_on_one_address_is_reached_on_that_one_only() {
 
 #[test]
 fn unpublished_ports_are_out_of_a_neighbours_reach() {
-    on_a_host(|| {
+    with_each_backend(|| {
         let (_stack, bridge) = bridge();
         let outside = neighbour();
         let web = container(&bridge, vec![tcp(8080, 80)]);
@@ -141,7 +141,7 @@ fn unpublished_ports_are_out_of_a_neighbours_reach() {
 
 #[test]
 fn containers_reach_the_outside_with_the_hosts_address_and_never_its_loopback() {
-    on_a_host(|| {
+    with_each_backend(|| {
         let (_stack, bridge) = bridge();
         let outside = neighbour();
         serve_tcp(&outside, 443, "internet");
@@ -174,7 +174,7 @@ fn containers_reach_the_outside_with_the_hosts_address_and_never_its_loopback() 
 #[test]
 fn without_icc_only_published_ports_connect_containers() {
     for (bridged_are_filtered, isolate) in [(true, false), (false, false), (false, true)] {
-        on_a_host(move || {
+        with_each_backend(move || {
             filter_bridged(bridged_are_filtered);
             let stack = stack(0);
             let mut bridge = BridgeNetwork::open(&stack, BridgeConfig { icc: false, ..config() }).unwrap();
@@ -198,7 +198,7 @@ fn without_icc_only_published_ports_connect_containers() {
 
 #[test]
 fn bridges_are_kept_apart() {
-    on_a_host(|| {
+    with_each_backend(|| {
         let (stack, one) = bridge();
         let second = BridgeConfig { ipv4: at("10.214.0.1/24"), ..BridgeConfig::new("ferry1") };
         let two = BridgeNetwork::open(&stack, second).unwrap();
@@ -215,7 +215,7 @@ fn bridges_are_kept_apart() {
 
 #[test]
 fn ipv6_clients_arrive_at_the_relay_socket() {
-    on_a_host(|| {
+    with_each_backend(|| {
         let (_stack, bridge) = bridge();
         let web = container(&bridge, vec![tcp(8080, 80)]);
         let host: Vec<_> = web.relays.iter().map(|r| r.host).collect();

@@ -25,7 +25,7 @@ fn further() -> EndpointRequest {
 
 #[test]
 fn networks_are_apart_and_a_container_may_be_on_both() {
-    on_a_host(|| {
+    with_each_backend(|| {
         let (stack, bridge) = bridge();
         let other = second(&stack, false);
         let (a, b) = (container(&bridge, vec![]), container(&other, vec![]));
@@ -52,7 +52,7 @@ fn networks_are_apart_and_a_container_may_be_on_both() {
 
 #[test]
 fn an_internal_network_has_no_way_out_until_another_is_joined() {
-    on_a_host(|| {
+    with_each_backend(|| {
         let outside = neighbour();
         serve_tcp(&outside, 80, "outside");
         let (stack, bridge) = bridge();

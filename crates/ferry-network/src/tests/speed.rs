@@ -1,17 +1,12 @@
 //! Times on the start path. The limits are far above what is measured on an idle machine: they catch a
 //! system call that blocks for an RCU grace period, not noise. Run with `--nocapture` for the figures.
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::support::*;
 
 fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     sorted[(sorted.len() - 1) * percent / 100]
-}
-
-fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 #[test]

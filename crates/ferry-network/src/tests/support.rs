@@ -13,7 +13,8 @@ use ferry_types::ContainerId;
 use ferry_types::net::{Protocol, PublishRequest};
 
 use crate::{
-    BridgeConfig, BridgeNetwork, Endpoint, EndpointRequest, NetworkStack, StackConfig, Subnet4, Ways,
+    BridgeConfig, BridgeNetwork, Endpoint, EndpointRequest, FirewallBackend, FirewallConfig, NetworkStack,
+    StackConfig, Subnet4, Ways,
 };
 
 pub(super) const TABLE: &str = "ferry-test";
@@ -52,7 +53,7 @@ fn loopback_up(socket: &mut Socket) {
 }
 
 pub(super) fn stack(pool_size: usize) -> NetworkStack {
-    NetworkStack::open(StackConfig { table_name: TABLE.to_owned(), pool_size }).unwrap()
+    NetworkStack::open(StackConfig { table_name: TABLE.to_owned(), pool_size, firewall: firewall() }).unwrap()
 }
 
 /// The subnet of a bridge of this address.
@@ -253,4 +254,46 @@ pub(super) fn nft_list() -> Option<String> {
     let out = std::process::Command::new("nft").args(["list", "table", "inet", TABLE]).output().ok()?;
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     Some(String::from_utf8(out.stdout).unwrap())
+}
+
+thread_local! {
+    /// The firewall of the stacks a test opens.
+    static FIREWALL: std::cell::RefCell<FirewallConfig> = std::cell::RefCell::default();
+}
+
+fn firewall() -> FirewallConfig {
+    FIREWALL.with_borrow(Clone::clone)
+}
+
+/// Runs a test on a host of its own whose stacks have this firewall.
+pub(super) fn with_firewall(config: FirewallConfig, test: impl FnOnce() + Send + 'static) {
+    on_a_host(move || {
+        FIREWALL.set(config);
+        test();
+    });
+}
+
+pub(super) fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Runs a test once with each kind of rules there is a program for.
+pub(super) fn with_each_backend(test: impl Fn() + Send + Copy + 'static) {
+    let mut backends = vec![FirewallBackend::Nftables];
+    for variant in ["legacy", "nft"] {
+        let programs = FirewallBackend::Iptables {
+            ipv4: format!("iptables-{variant}"),
+            ipv6: format!("ip6tables-{variant}"),
+        };
+        let installed =
+            std::process::Command::new(format!("iptables-{variant}")).arg("--version").output().is_ok();
+        match installed {
+            true => backends.push(programs),
+            false => say(&format!("skipped with iptables-{variant}: it is not installed")),
+        }
+    }
+    for backend in backends {
+        say(&format!("with {backend:?}"));
+        with_firewall(FirewallConfig { backend, ..FirewallConfig::default() }, test);
+    }
 }

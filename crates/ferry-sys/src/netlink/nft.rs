@@ -16,6 +16,7 @@ const NEWTABLE: u16 = SUBSYSTEM << 8;
 const GETTABLE: u16 = SUBSYSTEM << 8 | 1;
 const DELTABLE: u16 = SUBSYSTEM << 8 | 2;
 const NEWCHAIN: u16 = SUBSYSTEM << 8 | 3;
+const GETCHAIN: u16 = SUBSYSTEM << 8 | 4;
 const DELCHAIN: u16 = SUBSYSTEM << 8 | 5;
 const NEWRULE: u16 = SUBSYSTEM << 8 | 6;
 const GETRULE: u16 = SUBSYSTEM << 8 | 7;
@@ -29,6 +30,7 @@ const DELSETELEM: u16 = SUBSYSTEM << 8 | 14;
 const NFPROTO_UNSPEC: u8 = 0;
 const NFPROTO_INET: u8 = 1;
 const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_IPV6: u8 = 10;
 const NFT_SET_MAP: u32 = 0x8;
 /// `NFT_DATA_VERDICT`.
 const DATA_VERDICT: u32 = 0xffff_ff00;
@@ -77,6 +79,8 @@ pub struct BaseChain {
 pub enum Family {
     /// IPv4.
     Ip,
+    /// IPv6.
+    Ip6,
     /// IPv4 and IPv6.
     Inet,
 }
@@ -85,6 +89,7 @@ impl Family {
     fn header(self) -> [u8; 4] {
         let family = match self {
             Self::Ip => NFPROTO_IPV4,
+            Self::Ip6 => NFPROTO_IPV6,
             Self::Inet => NFPROTO_INET,
         };
         [family, 0, 0, 0]
@@ -335,6 +340,25 @@ pub fn table_exists(socket: &mut Socket, family: Family, table: &str) -> Result<
     }
 }
 
+/// Whether a table has a chain.
+///
+/// # Errors
+/// See [`Socket::query`].
+pub fn chain_exists(
+    socket: &mut Socket,
+    family: Family,
+    table: &str,
+    chain: &str,
+) -> Result<bool, NetlinkError> {
+    let mut batch = Batch::new();
+    batch.message(GETCHAIN, 0).header(&family.header()).text(1, table).text(3, chain);
+    match socket.query(batch, |_, _| {}) {
+        Ok(()) => Ok(true),
+        Err(e) if e.errno() == Some(libc::ENOENT) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
 /// All elements of a map or set; none when it or its table does not exist.
 ///
 /// # Errors
@@ -423,8 +447,102 @@ fn dump<T>(mut once: impl FnMut() -> Result<Vec<T>, NetlinkError>) -> Result<Vec
 
 /// Whether a notification tells of a change of `table`, or of something in it, that takes away from what its rules do:
 /// also a new rule may.
-pub fn is_harmful(kind: u16, payload: &[u8], table: &str) -> bool {
+pub fn is_harmful(family: Family, kind: u16, payload: &[u8], table: &str) -> bool {
     matches!(kind, DELTABLE | DELCHAIN | DELRULE | DELSET | DELSETELEM | NEWRULE | NEWCHAIN)
-        && payload.first() == Some(&NFPROTO_INET)
+        && payload.first() == family.header().first()
         && Attributes::after(payload, GENMSG).find(1).map(text).as_deref() == Some(table)
+}
+
+/// A chain of somebody that can keep packets from being forwarded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardChain {
+    /// Family of its table: `ip`, `ip6` or `inet`.
+    pub family: &'static str,
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub chain: String,
+    /// What it does not decide about is dropped, by its policy or by its last rule.
+    pub drops: bool,
+    /// Some rule of the table is about the interface that was asked for.
+    pub mentioned: bool,
+}
+
+/// The chains at the hook `forward` of all tables.
+///
+/// # Errors
+/// See [`Socket::query`].
+pub fn forward_chains(socket: &mut Socket, interface: &str) -> Result<Vec<ForwardChain>, NetlinkError> {
+    let family = |payload: &[u8]| match payload.first() {
+        Some(&NFPROTO_INET) => Some("inet"),
+        Some(&NFPROTO_IPV4) => Some("ip"),
+        Some(&NFPROTO_IPV6) => Some("ip6"),
+        _ => None,
+    };
+    let mut chains = dump(|| {
+        let mut batch = Batch::new();
+        batch.message(GETCHAIN, DUMP).header(&[NFPROTO_UNSPEC, 0, 0, 0]);
+        let mut found = Vec::new();
+        socket.query(batch, |_, payload| {
+            let a = Attributes::after(payload, GENMSG);
+            // NF_INET_FORWARD
+            let at_forward = a.nested(4).find(1) == Some(&2_u32.to_be_bytes());
+            if let (true, Some(family)) = (at_forward, family(payload)) {
+                found.push(ForwardChain {
+                    family,
+                    table: a.find(1).map(text).unwrap_or_default(),
+                    chain: a.find(3).map(text).unwrap_or_default(),
+                    drops: a.find(5) == Some(&0_u32.to_be_bytes()),
+                    mentioned: false,
+                });
+            }
+        })?;
+        Ok(found)
+    })?;
+    if chains.is_empty() {
+        return Ok(chains);
+    }
+    let name = [interface.as_bytes(), &[0]].concat();
+    let rules = dump(|| {
+        let mut batch = Batch::new();
+        batch.message(GETRULE, DUMP).header(&[NFPROTO_UNSPEC, 0, 0, 0]);
+        let mut found = Vec::new();
+        socket.query(batch, |_, payload| {
+            let a = Attributes::after(payload, GENMSG);
+            let (table, chain) = (a.find(1).map(text), a.find(2).map(text));
+            if let (Some(family), Some(table), Some(chain)) = (family(payload), table, chain) {
+                let about = payload.windows(name.len()).any(|w| w == name);
+                found.push((family, table, chain, about, drops_all(&a.nested(4))));
+            }
+        })?;
+        Ok(found)
+    })?;
+    for chain in &mut chains {
+        let of_table = |r: &&(&str, String, String, bool, bool)| r.0 == chain.family && r.1 == chain.table;
+        let last = rules.iter().filter(of_table).rfind(|r| r.2 == chain.chain);
+        let drops = last.is_some_and(|r| r.4);
+        let mentioned = rules.iter().filter(of_table).any(|r| r.3);
+        chain.drops |= drops;
+        chain.mentioned = mentioned;
+    }
+    Ok(chains)
+}
+
+/// Whether a rule drops or rejects whatever comes to it.
+fn drops_all(expressions: &Attributes<'_>) -> bool {
+    let mut drops = false;
+    for (_, expression) in expressions.clone() {
+        let expression = Attributes::new(expression);
+        let data = expression.nested(2);
+        match expression.find(1).map(text).as_deref() {
+            Some("counter" | "log") => {}
+            Some("reject") => drops = true,
+            // NFTA_IMMEDIATE_DATA, NFTA_DATA_VERDICT, NFTA_VERDICT_CODE: NF_DROP
+            Some("immediate") => drops = data.nested(2).nested(2).find(1) == Some(&0_u32.to_be_bytes()),
+            // NFTA_TARGET_NAME, of iptables
+            Some("target") => drops = data.find(1).map(text).is_some_and(|t| t == "REJECT" || t == "DROP"),
+            _ => return false,
+        }
+    }
+    drops
 }

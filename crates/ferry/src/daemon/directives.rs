@@ -73,7 +73,6 @@ use Kind::{Bool, Bytes, Int, List, Map, MapMap, Pools, Runtimes, Switches, Text,
 
 const NO_CONTAINERD: &str = "ferry runs containers itself, without containerd";
 const NO_SWARM: &str = "ferry has no swarm";
-const NFT: &str = "ferry filters with an nftables table of its own and touches no other rules";
 const NO_PROXY_PROCESS: &str =
     "published ports go through the kernel, or a relay in the container's supervisor";
 
@@ -95,7 +94,7 @@ macro_rules! directive {
 #[rustfmt::skip]
 pub static DIRECTIVES: &[Directive] = &[
     directive!("add-runtime", None, "runtimes", Runtimes, Applied, "runtime", "Register an additional OCI compatible runtime (default [])"),
-    directive!("allow-direct-routing", None, "allow-direct-routing", Bool, Applied, "", "Let other hosts reach published ports at containers' own addresses; how ferry always works"),
+    directive!("allow-direct-routing", None, "allow-direct-routing", Bool, Applied, "", "Let other hosts reach published ports at containers' own addresses"),
     directive!("authorization-plugin", None, "authorization-plugins", List, Refused("", "ferry has no plugins"), "list", "Authorization plugins (not supported)"),
     directive!("bip", None, "bip", Text, Applied, "string", "IPv4 address and prefix length of the default bridge"),
     directive!("bip6", None, "bip6", Text, Applied, "string", "IPv6 address and prefix length of the default bridge"),
@@ -127,6 +126,7 @@ pub static DIRECTIVES: &[Directive] = &[
     directive!("exec-root", None, "exec-root", Text, Applied, "string", "Root directory of run-time state (default \"/run/ferry\")"),
     directive!("experimental", None, "experimental", Bool, Applied, "", "Call this an experimental build"),
     directive!("feature", None, "features", Switches, Applied, "map", "Switch features of Docker's daemon (default map[])"),
+    directive!("firewall-backend", None, "firewall-backend", Text, Applied, "string", "What rules are made of (\"nftables\" | \"iptables\") (default nftables where the kernel has it)"),
     directive!("fixed-cidr", None, "fixed-cidr", Text, Applied, "string", "Part of the default bridge's subnet that containers get addresses from"),
     directive!("fixed-cidr-v6", None, "fixed-cidr-v6", Text, Applied, "string", "IPv6 subnet of the default bridge, or the part of it that containers get addresses from"),
     directive!("group", Some('G'), "group", Text, Applied, "string", "Group that may use the unix socket (default \"docker\")"),
@@ -144,8 +144,8 @@ pub static DIRECTIVES: &[Directive] = &[
     directive!("ip-forward", None, "ip-forward", Bool, Refused("true", "containers on a bridge need the kernel to forward packets"), "", "Let the kernel forward packets (default true)"),
     directive!("ip-forward-no-drop", None, "ip-forward-no-drop", Bool, Applied, "", "Leave the policy of the FORWARD chain alone; how ferry always works"),
     directive!("ip-masq", None, "ip-masq", Bool, Applied, "", "Give traffic from the default bridge the host's address (default true)"),
-    directive!("ip6tables", None, "ip6tables", Bool, Warned("true", NFT), "", "Add ip6tables rules (no effect) (default true)"),
-    directive!("iptables", None, "iptables", Bool, Refused("true", NFT), "", "Add packet filter rules (default true)"),
+    directive!("ip6tables", None, "ip6tables", Bool, Applied, "", "Add packet filter rules for IPv6 (default true)"),
+    directive!("iptables", None, "iptables", Bool, Applied, "", "Add packet filter rules for IPv4 (default true)"),
     directive!("ipv6", None, "ipv6", Bool, Applied, "", "IPv6 for the default bridge"),
     directive!("label", None, "labels", List, Applied, "list", "Labels of the daemon, key=value"),
     directive!("live-restore", None, "live-restore", Bool, Warned("true", "containers always outlive the daemon"), "", "Let containers outlive the daemon; how ferry always works"),
@@ -165,6 +165,7 @@ pub static DIRECTIVES: &[Directive] = &[
     directive!("no-proxy", None, "no-proxy", Text, Applied, "string", "Hosts and addresses reached without a proxy, separated by commas"),
     directive!("node-generic-resource", None, "node-generic-resources", List, Warned("", NO_SWARM), "list", "Resources advertised to a swarm (no effect)"),
     directive!("pidfile", Some('p'), "pidfile", Text, Applied, "string", "File the daemon's process id is written to"),
+    directive!("publish", None, "publish", Text, Applied, "string", "Whether the host's own rules for what it receives apply to published ports (\"open\" | \"respect-host-firewall\") (default \"open\")"),
     directive!("raw-logs", None, "raw-logs", Bool, Applied, "", "Full times and no colours in the daemon's own log"),
     directive!("registry-mirror", None, "registry-mirrors", List, Applied, "list", "Mirrors asked before Docker Hub"),
     directive!("rootless", None, "rootless", Bool, Refused("false", "rootless mode is not supported yet"), "", "Rootless mode (not supported)"),
@@ -180,7 +181,7 @@ pub static DIRECTIVES: &[Directive] = &[
     directive!("tlscert", None, "tlscert", Text, Applied, "string", "Certificate of the TCP sockets (default \"~/.docker/cert.pem\")"),
     directive!("tlskey", None, "tlskey", Text, Applied, "string", "Key of the TCP sockets (default \"~/.docker/key.pem\")"),
     directive!("tlsverify", None, "tlsverify", Bool, Applied, "", "Serve TCP with TLS and demand a client certificate"),
-    directive!("userland-proxy", None, "userland-proxy", Bool, Warned("false", NO_PROXY_PROCESS), "", "Proxies for published ports (no effect)"),
+    directive!("userland-proxy", None, "userland-proxy", Bool, Applied, "", "Let supervisors relay what the kernel does not forward to published ports (default true)"),
     directive!("userland-proxy-path", None, "userland-proxy-path", Text, Warned("", NO_PROXY_PROCESS), "string", "The proxies' program (no effect)"),
     directive!("userns-remap", None, "userns-remap", Text, Refused("", "containers cannot have user namespaces yet"), "string", "User namespaces of containers (not supported)"),
     directive!("validate", None, "", Bool, Applied, "", "Check the configuration and exit"),

@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use ferry_api::container::Ulimit;
-use ferry_engine::{AddressPool, DefaultSeccomp, EngineConfig, LiveSettings, ProxyOptions};
+use ferry_engine::{
+    AddressPool, DefaultSeccomp, EngineConfig, FirewallBackend, FirewallConfig, LiveSettings, ProxyOptions,
+};
 use ferry_server::{ListenAddr, ListenSpec, TlsFiles};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_json::Value;
@@ -360,6 +362,7 @@ fn engine(v: &Values, around: &Surroundings, live: LiveSettings) -> Result<Engin
         address_pools: pools(v)?,
         masquerade: v.flag("ip-masq").unwrap_or(true),
         default_host_ip: address(v, "ip")?.filter(|ip| !ip.is_unspecified()),
+        firewall: firewall(v)?,
         host_gateway: v
             .list("host-gateway-ips")
             .iter()
@@ -372,6 +375,39 @@ fn engine(v: &Values, around: &Surroundings, live: LiveSettings) -> Result<Engin
         warnings: Vec::new(),
         live,
     })
+}
+
+fn firewall(v: &Values) -> Result<FirewallConfig, String> {
+    let backend = match v.text("firewall-backend").as_deref() {
+        None | Some("") => FirewallBackend::Automatic,
+        Some("nftables") => FirewallBackend::Nftables,
+        Some("iptables") => {
+            FirewallBackend::Iptables { ipv4: "iptables".to_owned(), ipv6: "ip6tables".to_owned() }
+        }
+        Some(other) => return Err(format!("invalid firewall-backend: \"{other}\"")),
+    };
+    let host_firewall = match v.text("publish").as_deref() {
+        None | Some("" | "open") => false,
+        Some("respect-host-firewall") => true,
+        Some(other) => {
+            return Err(format!("invalid publish: \"{other}\": want \"open\" or \"respect-host-firewall\""));
+        }
+    };
+    let config = FirewallConfig {
+        backend,
+        ipv4: v.flag("iptables").unwrap_or(true),
+        ipv6: v.flag("ip6tables").unwrap_or(true),
+        host_firewall,
+        relays: v.flag("userland-proxy").unwrap_or(true),
+        direct_routing: v.flag("allow-direct-routing").unwrap_or(false),
+    };
+    if !config.relays && config.host_firewall {
+        return Err("publish: \"respect-host-firewall\" needs userland-proxy, which is off".to_owned());
+    }
+    if !config.relays && !config.ipv4 {
+        return Err("without iptables published ports need userland-proxy, which is off".to_owned());
+    }
+    Ok(config)
 }
 
 fn exec_options(v: &Values) -> Result<(), String> {
@@ -616,11 +652,26 @@ mod tests {
     }
 
     #[test]
+    fn the_firewall_is_configured_by_flags_and_file() {
+        assert_eq!(of(&[], "").unwrap().engine.firewall, FirewallConfig::default());
+        let file =
+            r#"{"publish": "respect-host-firewall", "firewall-backend": "iptables", "ip6tables": false}"#;
+        let firewall = of(&["--allow-direct-routing"], file).unwrap().engine.firewall;
+        assert!(firewall.host_firewall && firewall.direct_routing && firewall.ipv4 && !firewall.ipv6);
+        assert!(matches!(firewall.backend, FirewallBackend::Iptables { ipv4, .. } if ipv4 == "iptables"));
+        assert!(!of(&["--userland-proxy=false"], "").unwrap().engine.firewall.relays);
+    }
+
+    #[test]
     fn what_cannot_be_is_refused() {
         assert!(
             refusal(&["--userns-remap=default"]).starts_with("userns-remap (default) is not supported: ")
         );
-        assert!(refusal(&["--iptables=false"]).contains("nftables"));
+        assert!(refusal(&["--iptables=false", "--userland-proxy=false"]).contains("userland-proxy"));
+        let args = ["--publish=respect-host-firewall", "--userland-proxy=false"];
+        assert!(refusal(&args).contains("needs userland-proxy"));
+        assert_eq!(refusal(&["--firewall-backend=pf"]), "invalid firewall-backend: \"pf\"");
+        assert!(refusal(&["--publish=all"]).starts_with("invalid publish: \"all\": want"));
         assert!(refusal(&["--storage-driver=btrfs"]).contains("driver not supported: btrfs"));
         assert!(refusal(&["--bridge=none"]).contains("cannot be left out"));
         assert!(refusal(&["--exec-opt=native.cgroupdriver=systemd"]).contains("cgroupfs"));
@@ -662,9 +713,8 @@ mod tests {
 
     #[test]
     fn what_has_no_effect_is_said() {
-        let s = of(&["--containerd=/x", "--userland-proxy=true", "--feature=containerd-snapshotter"], "")
-            .unwrap();
-        assert_eq!(s.notes.len(), 3, "{:?}", s.notes);
+        let s = of(&["--containerd=/x", "--feature=containerd-snapshotter"], "").unwrap();
+        assert_eq!(s.notes.len(), 2, "{:?}", s.notes);
         assert!(
             of(&["--userland-proxy=false", "--live-restore", "--ipv6=false"], "").unwrap().notes.is_empty()
         );

@@ -1,0 +1,211 @@
+//! The rules as one nf_tables table of family `inet`, see [`super::rules`].
+
+use std::collections::{BTreeMap, HashSet};
+
+use ferry_sys::netlink::nft::{self, Element, Family, Transaction};
+use ferry_sys::netlink::{NetlinkError, Protocol, Socket};
+use rustix::io::Errno;
+
+use super::backend::{Backend, FirewallError};
+use super::rules::{self, BridgeRules, STORES};
+use super::watch::Watched;
+use super::{Elements, Port, Wanted};
+use crate::config::FirewallConfig;
+
+/// The table of one engine.
+#[derive(Debug)]
+pub(crate) struct Nftables {
+    name: String,
+    socket: Socket,
+    /// Published ports obey the host's own rules: only what comes from our bridges is led past them.
+    host_firewall: bool,
+    /// Whether the table of family `ip`, which engines had before there was IPv6, is known to be gone.
+    migrated: bool,
+}
+
+/// Whether the kernel has nf_tables.
+pub(crate) fn is_supported() -> Result<bool, FirewallError> {
+    let unknown = |errno: Option<i32>| {
+        [Errno::PROTONOSUPPORT, Errno::AFNOSUPPORT, Errno::OPNOTSUPP, Errno::INVAL]
+            .iter()
+            .any(|e| errno == Some(e.raw_os_error()))
+    };
+    let mut socket = match Socket::open(Protocol::Netfilter) {
+        Err(e) if unknown(e.raw_os_error()) => return Ok(false),
+        other => other?,
+    };
+    match nft::table_exists(&mut socket, Family::Inet, "ferry") {
+        Ok(_) => Ok(true),
+        Err(e) if unknown(e.errno()) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+impl Nftables {
+    /// The table called `name`, which is not touched yet.
+    pub(crate) fn open(name: &str, config: &FirewallConfig) -> Result<Self, FirewallError> {
+        let socket = Socket::open(Protocol::Netfilter)?;
+        let host_firewall = config.host_firewall;
+        Ok(Self { name: name.to_owned(), socket, host_firewall, migrated: false })
+    }
+
+    fn put_bridges<'a>(&self, tx: &mut Transaction, bridges: impl Iterator<Item = &'a BridgeRules>) {
+        let mut names = Vec::new();
+        let mut jumps: BTreeMap<&str, Vec<(Vec<u8>, String)>> = BTreeMap::new();
+        for bridge in bridges {
+            let key = rules::interface_key(&bridge.device);
+            names.push(Element { key: key.clone(), value: Vec::new() });
+            for chain in rules::bridge_chains(bridge) {
+                tx.add_chain(&self.name, &chain.name, None);
+                for rule in &chain.rules {
+                    tx.add_rule(&self.name, &chain.name, rule);
+                }
+                jumps.entry(chain.map).or_default().push((key.clone(), chain.name));
+            }
+        }
+        tx.add_elements(&self.name, rules::BRIDGES, &names);
+        for (map, jumps) in jumps {
+            tx.add_jumps(&self.name, map, &jumps);
+        }
+    }
+
+    fn delete_bridge(&self, tx: &mut Transaction, bridge: &BridgeRules) {
+        let name = Element { key: rules::interface_key(&bridge.device), value: Vec::new() };
+        let chains = rules::bridge_chains(bridge);
+        for chain in &chains {
+            tx.delete_elements(&self.name, chain.map, std::slice::from_ref(&name));
+        }
+        tx.delete_elements(&self.name, rules::BRIDGES, &[name]);
+        for chain in &chains {
+            tx.delete_rules(&self.name, &chain.name);
+            tx.delete_chain(&self.name, &chain.name);
+        }
+    }
+
+    fn has_old_table(&mut self) -> Result<bool, NetlinkError> {
+        Ok(!self.migrated && nft::table_exists(&mut self.socket, Family::Ip, &self.name)?)
+    }
+}
+
+impl Backend for Nftables {
+    fn name(&self) -> &'static str {
+        "nftables"
+    }
+
+    fn watched(&self) -> Result<Watched, FirewallError> {
+        Ok(Watched::Table { name: self.name.clone(), except_by: self.socket.port()? })
+    }
+
+    fn replace_bridge(
+        &mut self,
+        _: &Wanted,
+        former: Option<&BridgeRules>,
+        new: Option<&BridgeRules>,
+    ) -> Result<(), FirewallError> {
+        let mut tx = Transaction::new(Family::Inet);
+        if let Some(former) = former {
+            self.delete_bridge(&mut tx, former);
+        }
+        if let Some(new) = new {
+            self.put_bridges(&mut tx, [new].into_iter());
+        }
+        Ok(tx.commit(&mut self.socket)?)
+    }
+
+    fn change(&mut self, add: &[Port], delete: &[Port]) -> Result<(), FirewallError> {
+        let mut tx = Transaction::new(Family::Inet);
+        for store in STORES {
+            tx.delete_elements(&self.name, store.name, &of_store(delete, store.name));
+            tx.add_elements(&self.name, store.name, &of_store(add, store.name));
+        }
+        Ok(tx.commit(&mut self.socket)?)
+    }
+
+    fn elements(&mut self) -> Result<HashSet<Port>, FirewallError> {
+        let mut present = HashSet::new();
+        for store in STORES {
+            let elements = nft::elements(&mut self.socket, Family::Inet, &self.name, store.name)?;
+            present.extend(elements.into_iter().map(|e| (store.name, e)));
+        }
+        if self.has_old_table()? {
+            for map in [rules::ANY, rules::ADDRESS] {
+                let known: HashSet<Vec<u8>> =
+                    present.iter().filter(|(m, _)| *m == map).map(|(_, e)| e.key.clone()).collect();
+                let old = nft::elements(&mut self.socket, Family::Ip, &self.name, map)?;
+                present.extend(old.into_iter().filter(|e| !known.contains(&e.key)).map(|e| (map, e)));
+            }
+        }
+        Ok(present)
+    }
+
+    /// Every chain has our rules in our order, rules of others left aside, and every bridge leads to its chains.
+    fn rules_are_intact(&mut self, world: &Wanted) -> Result<bool, FirewallError> {
+        if self.has_old_table()? {
+            return Ok(false);
+        }
+        self.migrated = true;
+        let mut wanted: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for (chain, rule) in rules::fixed_rules(self.host_firewall) {
+            wanted.entry(chain.to_owned()).or_default().push(nft::fingerprint(&rule));
+        }
+        let mut jumps: HashSet<(&str, Vec<u8>, String)> = HashSet::new();
+        for bridge in world.bridges.values() {
+            for chain in rules::bridge_chains(bridge) {
+                jumps.insert((chain.map, rules::interface_key(&bridge.device), chain.name.clone()));
+                wanted.insert(chain.name, chain.rules.iter().map(|r| nft::fingerprint(r)).collect());
+            }
+        }
+        let mut present: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for (chain, mark) in nft::rules(&mut self.socket, &self.name)? {
+            present.entry(chain).or_default().extend(mark);
+        }
+        present.retain(|_, marks| !marks.is_empty());
+        if present != wanted {
+            return Ok(false);
+        }
+        for (map, _) in rules::DISPATCH {
+            for (key, chain) in nft::jumps(&mut self.socket, &self.name, map)? {
+                jumps.remove(&(map, key, chain));
+            }
+        }
+        let names = nft::elements(&mut self.socket, Family::Inet, &self.name, rules::BRIDGES)?;
+        let names: HashSet<Vec<u8>> = names.into_iter().map(|e| e.key).collect();
+        let named = |b: &String| names.contains(&rules::interface_key(b));
+        Ok(jumps.is_empty() && world.bridges.keys().all(named))
+    }
+
+    fn rebuild(&mut self, wanted: &Wanted, elements: &Elements) -> Result<(), FirewallError> {
+        let old = self.has_old_table()?;
+        let mut tx = Transaction::new(Family::Inet);
+        tx.add_table(&self.name);
+        tx.delete_table(Family::Inet, &self.name);
+        tx.add_table(&self.name);
+        rules::skeleton(&mut tx, &self.name, self.host_firewall);
+        self.put_bridges(&mut tx, wanted.bridges.values());
+        for store in STORES {
+            tx.add_elements(&self.name, store.name, &of_store(elements, store.name));
+        }
+        if old {
+            tx.delete_table(Family::Ip, &self.name);
+        }
+        tx.commit(&mut self.socket)?;
+        self.migrated = true;
+        Ok(())
+    }
+
+    fn destroy(&mut self) -> Result<(), FirewallError> {
+        if !nft::table_exists(&mut self.socket, Family::Inet, &self.name)? {
+            return Ok(());
+        }
+        let mut tx = Transaction::new(Family::Inet);
+        tx.delete_table(Family::Inet, &self.name);
+        match tx.commit(&mut self.socket) {
+            Err(e) if e.errno() == Some(Errno::NOENT.raw_os_error()) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+}
+
+fn of_store(elements: &[Port], store: &str) -> Vec<Element> {
+    elements.iter().filter(|(m, _)| *m == store).map(|(_, e)| e.clone()).collect()
+}

@@ -1,0 +1,103 @@
+//! What a bridge tells the firewall: its rules, and where its endpoints' ports are.
+
+use std::collections::HashSet;
+
+use ferry_sys::netlink::nft_expr::AddressFamily;
+
+use crate::bridge::BridgeNetwork;
+use crate::config::{BridgeConfig, DirectRouting, FirewallConfig, GatewayMode};
+use crate::endpoint::EndpointRecord;
+use crate::firewall::Elements;
+use crate::firewall::rules::{self, BridgeRules, PerFamily, Subnets};
+
+fn gateway_modes(config: &BridgeConfig) -> PerFamily<GatewayMode> {
+    PerFamily { ipv4: config.gateway_mode_ipv4, ipv6: config.gateway_mode_ipv6 }
+}
+
+fn direct(config: &BridgeConfig, firewall: &FirewallConfig) -> DirectRouting {
+    match firewall.direct_routing {
+        true => DirectRouting::Everybody,
+        false => DirectRouting::Interfaces(config.trusted_interfaces.clone()),
+    }
+}
+
+fn filtered(firewall: &FirewallConfig) -> PerFamily<bool> {
+    PerFamily { ipv4: firewall.ipv4, ipv6: firewall.ipv6 }
+}
+
+/// The rules of a bridge.
+pub(crate) fn bridge_rules(config: &BridgeConfig, firewall: &FirewallConfig) -> BridgeRules {
+    BridgeRules {
+        device: config.device.clone(),
+        ipv4: config.ipv4.map(|s| s.net),
+        ipv6: config.ipv6.map(|s| s.net),
+        icc: config.icc,
+        masquerade: PerFamily { ipv4: config.masquerade, ipv6: config.masquerade },
+        internal: config.internal,
+        mode: gateway_modes(config),
+        direct: direct(config, firewall),
+        filtered: filtered(firewall),
+    }
+}
+
+/// How ports of a bridge's endpoints are published.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Publishing {
+    /// Ports are none of the host: the container's own are opened.
+    pub(crate) routed: PerFamily<bool>,
+    /// What comes from outside reaches the container by a relay only.
+    pub(crate) by_relay: PerFamily<bool>,
+    /// Whether there are relays.
+    pub(crate) relays: bool,
+}
+
+impl BridgeNetwork {
+    fn firewall(&self) -> &FirewallConfig {
+        &self.stack.config.firewall
+    }
+
+    pub(crate) fn publishing(&self) -> Publishing {
+        let (mode, filtered, firewall) =
+            (gateway_modes(&self.config), filtered(self.firewall()), self.firewall());
+        let of = |family| {
+            let routed = mode.of(family) == GatewayMode::Routed;
+            (routed, !filtered.of(family) || (firewall.host_firewall && !routed))
+        };
+        let (v4, v6) = (of(AddressFamily::Ipv4), of(AddressFamily::Ipv6));
+        Publishing {
+            routed: PerFamily { ipv4: v4.0, ipv6: v6.0 },
+            by_relay: PerFamily { ipv4: v4.1, ipv6: v6.1 },
+            relays: firewall.relays,
+        }
+    }
+
+    /// Where an endpoint's ports are in the firewall.
+    pub(crate) fn elements(&self, record: &EndpointRecord) -> Elements {
+        let filtered = filtered(self.firewall());
+        let container = PerFamily {
+            ipv4: record.ipv4.filter(|_| filtered.ipv4).map(Into::into),
+            ipv6: record.ipv6.filter(|_| filtered.ipv6).map(Into::into),
+        };
+        let mode = gateway_modes(&self.config);
+        let direct = direct(&self.config, self.firewall()) != DirectRouting::default();
+        let mut elements = Elements::with_capacity(record.published.len());
+        let mut opened = HashSet::new();
+        for port in &record.published {
+            let family = if port.host_ip.is_ipv4() { AddressFamily::Ipv4 } else { AddressFamily::Ipv6 };
+            let routed = mode.of(family) == GatewayMode::Routed;
+            if !routed {
+                elements.extend(rules::element(port, container));
+            }
+            if routed || direct {
+                opened.extend(rules::opened(port, container));
+            }
+        }
+        elements.extend(opened);
+        elements
+    }
+
+    /// The subnets in force, for the firewall.
+    pub(crate) fn subnets(&self) -> Subnets {
+        Subnets::new(self.config.ipv4.map(|s| s.net), self.config.ipv6.map(|s| s.net))
+    }
+}
