@@ -101,6 +101,8 @@ pub fn first_host(subnet: IpNet, range: Option<IpNet>) -> Option<IpAddr> {
 pub struct FirewallConfig {
     /// What its rules are made of.
     pub backend: FirewallBackend,
+    /// What others may do to the table.
+    pub table: TableProtection,
     /// Whether there are rules for IPv4 (`--iptables`).
     pub ipv4: bool,
     /// Whether there are rules for IPv6 (`--ip6tables`).
@@ -117,6 +119,7 @@ impl Default for FirewallConfig {
     fn default() -> Self {
         Self {
             backend: FirewallBackend::Automatic,
+            table: TableProtection::Owned,
             ipv4: true,
             ipv6: true,
             host_firewall: false,
@@ -124,6 +127,18 @@ impl Default for FirewallConfig {
             direct_routing: false,
         }
     }
+}
+
+/// What keeps others from changing an engine's nft table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableProtection {
+    /// It belongs to the engine's socket, and to the next engine's. Where the kernel has no such tables: [`Self::Held`].
+    Owned,
+    /// Nothing, but a second table, which goes with the engine, keeps the kernel from forgetting connections in the moment
+    /// until the first is back.
+    Held,
+    /// Nothing.
+    None,
 }
 
 /// What rules are made of.

@@ -40,7 +40,7 @@ pub use audit::Strays;
 pub use bridge::BridgeNetwork;
 pub use config::{
     BridgeConfig, FirewallBackend, FirewallConfig, GatewayMode, StackConfig, Subnet, Subnet4, Subnet6,
-    first_host,
+    TableProtection, first_host,
 };
 pub use endpoint::{
     AdoptReport, Endpoint, EndpointRecord, EndpointRequest, InterfaceCounters, RelaySocket, Sandbox, Ways,

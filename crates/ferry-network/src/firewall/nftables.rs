@@ -1,8 +1,13 @@
 //! The rules as one nf_tables table of family `inet`, see [`super::rules`].
+//!
+//! Somebody who flushes the ruleset shall not take our rules away: not even for the moment until they are back, because
+//! the kernel stops rewriting addresses when the last rule that does so is gone, and resets connections under way. So the
+//! table belongs to our socket, and stays when that is closed, for the next process to take over (Linux 6.9). Where there
+//! is no such table (Linux 5.12 and later), a second one that goes with the socket keeps the kernel at it.
 
 use std::collections::{BTreeMap, HashSet};
 
-use ferry_sys::netlink::nft::{self, Element, Family, Transaction};
+use ferry_sys::netlink::nft::{self, BaseChain, Element, Family, Hook, Transaction};
 use ferry_sys::netlink::{NetlinkError, Protocol, Socket};
 use rustix::io::Errno;
 
@@ -10,7 +15,7 @@ use super::backend::{Backend, FirewallError};
 use super::rules::{self, BridgeRules, STORES};
 use super::watch::Watched;
 use super::{Elements, Port, Wanted};
-use crate::config::FirewallConfig;
+use crate::config::{FirewallConfig, TableProtection};
 
 /// The table of one engine.
 #[derive(Debug)]
@@ -19,6 +24,7 @@ pub(crate) struct Nftables {
     socket: Socket,
     /// Published ports obey the host's own rules: only what comes from our bridges is led past them.
     host_firewall: bool,
+    protection: TableProtection,
     /// Whether the table of family `ip`, which engines had before there was IPv6, is known to be gone.
     migrated: bool,
 }
@@ -46,7 +52,65 @@ impl Nftables {
     pub(crate) fn open(name: &str, config: &FirewallConfig) -> Result<Self, FirewallError> {
         let socket = Socket::open(Protocol::Netfilter)?;
         let host_firewall = config.host_firewall;
-        Ok(Self { name: name.to_owned(), socket, host_firewall, migrated: false })
+        let protection = config.table;
+        Ok(Self { name: name.to_owned(), socket, host_firewall, protection, migrated: false })
+    }
+
+    fn hold_name(&self) -> String {
+        format!("{}-hold", self.name)
+    }
+
+    /// Makes the table that keeps address translation going while ours is away, see above.
+    fn hold(&mut self) {
+        let name = self.hold_name();
+        let mut tx = Transaction::new(Family::Inet);
+        tx.add_own_table(&name, false);
+        let base = BaseChain { kind: "nat", hook: Hook::Prerouting, priority: -100 };
+        tx.add_chain(&name, "keep", Some(base));
+        tx.delete_rules(&name, "keep");
+        tx.add_rule(&name, "keep", &rules::any_translated());
+        if let Err(error) = tx.commit(&mut self.socket) {
+            tracing::debug!(%error, "no table to hold address translation");
+            self.protection = TableProtection::None;
+        }
+    }
+
+    /// Takes over a table whose owner is gone, or finds it ours already.
+    fn claim(&mut self) -> Result<bool, NetlinkError> {
+        match self.protection {
+            TableProtection::None => return Ok(true),
+            TableProtection::Held => {
+                self.hold();
+                return Ok(true);
+            }
+            TableProtection::Owned => {}
+        }
+        let mut tx = Transaction::new(Family::Inet);
+        tx.add_own_table(&self.name, true);
+        match tx.commit(&mut self.socket) {
+            Ok(()) => Ok(true),
+            Err(e) if is_unsupported(&e) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn replacement(&self, wanted: &Wanted, elements: &Elements, old: bool) -> Transaction {
+        let mut tx = Transaction::new(Family::Inet);
+        tx.add_table(&self.name);
+        tx.delete_table(Family::Inet, &self.name);
+        match self.protection {
+            TableProtection::Owned => tx.add_own_table(&self.name, true),
+            TableProtection::Held | TableProtection::None => tx.add_table(&self.name),
+        }
+        rules::skeleton(&mut tx, &self.name, self.host_firewall);
+        self.put_bridges(&mut tx, wanted.bridges.values());
+        for store in STORES {
+            tx.add_elements(&self.name, store.name, &of_store(elements, store.name));
+        }
+        if old {
+            tx.delete_table(Family::Ip, &self.name);
+        }
+        tx
     }
 
     fn put_bridges<'a>(&self, tx: &mut Transaction, bridges: impl Iterator<Item = &'a BridgeRules>) {
@@ -171,39 +235,44 @@ impl Backend for Nftables {
         let names = nft::elements(&mut self.socket, Family::Inet, &self.name, rules::BRIDGES)?;
         let names: HashSet<Vec<u8>> = names.into_iter().map(|e| e.key).collect();
         let named = |b: &String| names.contains(&rules::interface_key(b));
-        Ok(jumps.is_empty() && world.bridges.keys().all(named))
+        Ok(jumps.is_empty() && world.bridges.keys().all(named) && self.claim()?)
     }
 
     fn rebuild(&mut self, wanted: &Wanted, elements: &Elements) -> Result<(), FirewallError> {
         let old = self.has_old_table()?;
-        let mut tx = Transaction::new(Family::Inet);
-        tx.add_table(&self.name);
-        tx.delete_table(Family::Inet, &self.name);
-        tx.add_table(&self.name);
-        rules::skeleton(&mut tx, &self.name, self.host_firewall);
-        self.put_bridges(&mut tx, wanted.bridges.values());
-        for store in STORES {
-            tx.add_elements(&self.name, store.name, &of_store(elements, store.name));
+        match self.replacement(wanted, elements, old).commit(&mut self.socket) {
+            Err(e) if self.protection == TableProtection::Owned && is_unsupported(&e) => {
+                self.protection = TableProtection::Held;
+                self.replacement(wanted, elements, old).commit(&mut self.socket)?;
+            }
+            other => other?,
         }
-        if old {
-            tx.delete_table(Family::Ip, &self.name);
+        if self.protection == TableProtection::Held {
+            self.hold();
         }
-        tx.commit(&mut self.socket)?;
         self.migrated = true;
         Ok(())
     }
 
     fn destroy(&mut self) -> Result<(), FirewallError> {
-        if !nft::table_exists(&mut self.socket, Family::Inet, &self.name)? {
-            return Ok(());
+        for name in [self.hold_name(), self.name.clone()] {
+            if !nft::table_exists(&mut self.socket, Family::Inet, &name)? {
+                continue;
+            }
+            let mut tx = Transaction::new(Family::Inet);
+            tx.delete_table(Family::Inet, &name);
+            match tx.commit(&mut self.socket) {
+                Err(e) if e.errno() == Some(Errno::NOENT.raw_os_error()) => {}
+                other => other?,
+            }
         }
-        let mut tx = Transaction::new(Family::Inet);
-        tx.delete_table(Family::Inet, &self.name);
-        match tx.commit(&mut self.socket) {
-            Err(e) if e.errno() == Some(Errno::NOENT.raw_os_error()) => Ok(()),
-            other => Ok(other?),
-        }
+        Ok(())
     }
+}
+
+/// A flag the kernel does not know, or a table that cannot have it.
+fn is_unsupported(error: &NetlinkError) -> bool {
+    [Errno::OPNOTSUPP, Errno::INVAL].iter().any(|e| error.errno() == Some(e.raw_os_error()))
 }
 
 fn of_store(elements: &[Port], store: &str) -> Vec<Element> {

@@ -262,6 +262,11 @@ pub(crate) fn fixed_rules(host_firewall: bool) -> Vec<(&'static str, Rule)> {
     ]
 }
 
+/// A rule without effect about connections whose addresses are rewritten.
+pub(crate) fn any_translated() -> Rule {
+    join([ct(CtKey::Status, 32), vec![verdict(Verdict::Return)]])
+}
+
 /// The chains of one bridge; those without a rule are left out.
 pub(crate) fn bridge_chains(b: &BridgeRules) -> Vec<BridgeChain> {
     let chain = |map: &'static str, rules: Vec<Rule>| BridgeChain {

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::Firewall;
 
-/// A reload flushes first and loads its own rules then; we come after it.
+/// A reload flushes first and loads its own rules then, perhaps in several steps: we look again after it.
 const SETTLE: Duration = Duration::from_millis(100);
 /// The kernel tells nobody of changes to iptables.
 const LOOK: Duration = Duration::from_millis(400);
@@ -105,7 +105,14 @@ impl Watch {
             };
             match self.wait(stop, timeout) {
                 Wake::Stop => return,
-                Wake::Changed => damaged |= self.read(),
+                // At once, for the connections under way; and again when all is quiet.
+                Wake::Changed if self.read() => {
+                    if !damaged {
+                        self.repair();
+                    }
+                    damaged = true;
+                }
+                Wake::Changed => {}
                 Wake::Quiet => {
                     if damaged || self.iptables_changed() {
                         self.repair();

@@ -12,6 +12,7 @@ use ferry_sys::netns;
 use ferry_types::ContainerId;
 use ferry_types::net::{Protocol, PublishRequest};
 
+use crate::config::TableProtection;
 use crate::{
     BridgeConfig, BridgeNetwork, Endpoint, EndpointRequest, FirewallBackend, FirewallConfig, NetworkStack,
     StackConfig, Subnet4, Ways,
@@ -197,6 +198,11 @@ fn tcp_exchange(to: SocketAddr, patience: Duration) -> io::Result<String> {
     Ok(text)
 }
 
+/// What a tcp server says, if it is reached at once.
+pub(super) fn try_tcp(to: impl Into<SocketAddr>) -> io::Result<String> {
+    tcp_exchange(to.into(), IMPATIENCE)
+}
+
 /// What a tcp server says.
 pub(super) fn ask_tcp(to: impl Into<SocketAddr>) -> String {
     let to = to.into();
@@ -277,6 +283,11 @@ pub(super) fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// Runs a test with a table that anybody can change, as with kernels where it cannot be owned.
+pub(super) fn with_an_open_table(test: impl FnOnce() + Send + 'static) {
+    with_firewall(FirewallConfig { table: TableProtection::None, ..FirewallConfig::default() }, test);
+}
+
 /// Runs a test once with each kind of rules there is a program for.
 pub(super) fn with_each_backend(test: impl Fn() + Send + Copy + 'static) {
     let mut backends = vec![FirewallBackend::Nftables];
@@ -295,5 +306,56 @@ pub(super) fn with_each_backend(test: impl Fn() + Send + Copy + 'static) {
     for backend in backends {
         say(&format!("with {backend:?}"));
         with_firewall(FirewallConfig { backend, ..FirewallConfig::default() }, test);
+    }
+}
+
+/// Runs a program in the current network namespace; false when it is not installed or fails.
+pub(super) fn program(line: &str) -> bool {
+    let mut words = line.split(' ');
+    let Some(name) = words.next() else { return false };
+    let output = std::process::Command::new(name).args(words).output();
+    output.is_ok_and(|o| o.status.success())
+}
+
+/// Runs nft(8) with a script; false, with a note, when it is not installed.
+pub(super) fn nft_script(script: &str) -> bool {
+    let child =
+        std::process::Command::new("nft").args(["-f", "-"]).stdin(std::process::Stdio::piped()).spawn();
+    let Ok(mut child) = child else {
+        say("skipped: nft is not installed");
+        return false;
+    };
+    // nft wants a line of its own for what closes a block.
+    child.stdin.take().unwrap().write_all(script.replace(" }", "\n}").as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "{script}");
+    true
+}
+
+/// Opens a connection that stays: what is sent comes back.
+pub(super) fn echo_connection(netns: &OwnedFd, port: u16, from: &OwnedFd, to: SocketAddr) -> Echo {
+    let listener = inside(netns, || TcpListener::bind(("0.0.0.0", port)).unwrap());
+    thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut buf = [0; 64];
+        while let Ok(length @ 1..) = client.read(&mut buf) {
+            client.write_all(&buf[..length]).unwrap();
+        }
+    });
+    let stream = inside(from, || TcpStream::connect_timeout(&to, PATIENCE).unwrap());
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    Echo { stream }
+}
+
+pub(super) struct Echo {
+    stream: TcpStream,
+}
+
+impl Echo {
+    /// Sends something and waits until it is back.
+    pub(super) fn works(&mut self) {
+        self.stream.write_all(b"hello").unwrap();
+        let mut buf = [0; 5];
+        self.stream.read_exact(&mut buf).unwrap();
+        assert_eq!(&buf, b"hello");
     }
 }

@@ -183,6 +183,14 @@ impl Transaction {
         self.message(NEWTABLE, CREATE).text(1, table);
     }
 
+    /// Creates a table that only the socket of this transaction can change from then on, also by flushing everything, or
+    /// takes one over whose owner is gone. With `persist` it outlives the socket, which Linux has since 6.9.
+    pub fn add_own_table(&mut self, table: &str, persist: bool) {
+        // NFT_TABLE_F_OWNER (Linux 5.12), NFT_TABLE_F_PERSIST
+        let flags = if persist { 2 | 4 } else { 2 };
+        self.message(NEWTABLE, CREATE).text(1, table).be32(2, flags);
+    }
+
     /// Deletes a table of any family with all it holds; refused with `ENOENT` when it is not there.
     pub fn delete_table(&mut self, family: Family, table: &str) {
         self.batch.message(DELTABLE, 0).header(&family.header()).text(1, table);

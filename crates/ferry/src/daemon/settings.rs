@@ -400,6 +400,7 @@ fn firewall(v: &Values) -> Result<FirewallConfig, String> {
         host_firewall,
         relays: v.flag("userland-proxy").unwrap_or(true),
         direct_routing: v.flag("allow-direct-routing").unwrap_or(false),
+        ..FirewallConfig::default()
     };
     if !config.relays && config.host_firewall {
         return Err("publish: \"respect-host-firewall\" needs userland-proxy, which is off".to_owned());
