@@ -202,7 +202,11 @@ impl Verb for Create {
     const USAGE: &'static str = "[OPTIONS] NETWORK";
     const ARITY: Arity = Arity::Exact(1);
 
-    async fn run(self, app: &App) -> CmdResult {
+    async fn run(mut self, app: &App) -> CmdResult {
+        // An empty value is none.
+        for list in [&mut self.subnet, &mut self.gateway, &mut self.ip_range] {
+            list.retain(|value| !value.is_empty());
+        }
         let body = json!({
             "Name": self.args[0],
             "Driver": self.driver.as_deref().unwrap_or("bridge"),

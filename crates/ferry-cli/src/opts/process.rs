@@ -171,7 +171,7 @@ pub struct ContainerFlags {
     #[arg(long, value_name = "list", value_parser = values::link)]
     pub link: Vec<String>,
     /// Container IPv4/IPv6 link-local addresses
-    #[arg(long, value_name = "list", value_parser = values::ip)]
+    #[arg(long, value_name = "list")]
     pub link_local_ip: Vec<String>,
     /// Logging driver for the container
     #[arg(long, value_name = "string")]
