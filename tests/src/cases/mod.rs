@@ -23,6 +23,7 @@ pub mod names;
 mod network_drivers;
 mod network_faults;
 mod networks;
+mod networks6;
 mod oci;
 mod ports;
 mod pull;
@@ -99,6 +100,7 @@ pub fn all() -> Vec<Case> {
         network_faults::cases(),
         names::cases(),
         networks::cases(),
+        networks6::cases(),
         input::cases(),
         api::cases(),
         damage::cases(),

@@ -66,11 +66,11 @@ pub struct Create {
     #[arg(long, value_name = "map")]
     ipam_opt: Vec<String>,
     /// Enable or disable IPv4 address assignment (default true)
-    #[arg(long, action = clap::ArgAction::SetFalse)]
-    ipv4: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = text::parse_bool)]
+    ipv4: Option<bool>,
     /// Enable or disable IPv6 address assignment
-    #[arg(long)]
-    ipv6: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = text::parse_bool)]
+    ipv6: Option<bool>,
     /// Set metadata on a network
     #[arg(long, value_name = "list", value_parser = values::label)]
     label: Vec<String>,

@@ -66,8 +66,14 @@ impl Networks {
                 continue;
             }
             match NetworkRecord::load(&path) {
-                Ok(record) => {
+                Ok(mut record) => {
                     let network = open_network(&stack, &record);
+                    let bridge = network.as_ref().and_then(Network::bridge);
+                    // Whoever made it has not done so again, after a reboot say: it is ours now.
+                    if record.foreign_bridge && bridge.is_some_and(|b| b.created()) {
+                        record.foreign_bridge = false;
+                        record.save(&path)?;
+                    }
                     all.insert(record.id.to_string(), Arc::new(UserNetwork { record, network }));
                 }
                 Err(error) => tracing::error!(%error, "a network's record is unreadable; it is left alone"),

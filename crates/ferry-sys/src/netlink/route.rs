@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 use super::message::{APPEND, Attributes, Batch, CREATE, DUMP, EXCL, Message, REPLACE, text, u32_at};
 use super::socket::{NetlinkError, Socket};
@@ -478,9 +479,14 @@ fn address(value: &[u8]) -> Option<IpAddr> {
 
 /// Dumps are repeated when the tables changed meanwhile (`NLM_F_DUMP_INTR`).
 fn retry_interrupted<T>(mut dump: impl FnMut() -> Result<T, NetlinkError>) -> Result<T, NetlinkError> {
-    for _ in 0..8 {
+    // On a busy host something changes during nearly every dump of hundreds of links.
+    const AT_ONCE: u32 = 8;
+    const ATTEMPTS: u32 = 100;
+    const PAUSE: Duration = Duration::from_millis(2);
+    for attempt in 1..ATTEMPTS {
         match dump() {
-            Err(e) if e.errno() == Some(libc::EINTR) => {}
+            Err(e) if e.errno() == Some(libc::EINTR) && attempt <= AT_ONCE => {}
+            Err(e) if e.errno() == Some(libc::EINTR) => std::thread::sleep(PAUSE),
             other => return other,
         }
     }
