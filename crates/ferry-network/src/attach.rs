@@ -13,10 +13,9 @@ use crate::bridge::{BridgeNetwork, kernel};
 use crate::endpoint::{Endpoint, EndpointRecord, EndpointRequest, Sandbox};
 use crate::error::{NetworkError, PortError};
 use crate::fault::Step;
-use crate::firewall::rules::PerFamily;
 use crate::interface;
 use crate::ipam::mac_of;
-use crate::ports::{Claimant, Granted};
+use crate::ports::Granted;
 use crate::sandbox::{self, Ready};
 use crate::worker::Job;
 
@@ -95,16 +94,8 @@ impl<'a> Attaching<'a> {
     }
 
     fn reserve(&self) -> Result<Granted, NetworkError> {
-        let config = &self.network.config;
-        let claimant = Claimant {
-            endpoint: &self.endpoint,
-            container: PerFamily {
-                ipv4: self.addresses.ipv4.map(IpAddr::V4),
-                ipv6: self.addresses.ipv6.map(IpAddr::V6),
-            },
-            default_host_ip: config.default_host_ip,
-            publishing: self.network.publishing(),
-        };
+        let Pair { ipv4, ipv6 } = self.addresses;
+        let claimant = self.network.claimant(&self.endpoint, ipv4.map(IpAddr::V4), ipv6.map(IpAddr::V6));
         self.network.stack.ports.reserve(claimant, &self.request.publish).map_err(|e| self.connectivity(e))
     }
 

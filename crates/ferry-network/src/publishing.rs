@@ -1,14 +1,19 @@
 //! What a bridge tells the firewall: its rules, and where its endpoints' ports are.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use ferry_sys::netlink::nft_expr::AddressFamily;
+use ferry_types::EndpointId;
+use ferry_types::net::PublishRequest;
 
-use crate::bridge::BridgeNetwork;
+use crate::bridge::{BridgeNetwork, refused};
 use crate::config::{BridgeConfig, DirectRouting, FirewallConfig, GatewayMode};
-use crate::endpoint::EndpointRecord;
+use crate::endpoint::{EndpointRecord, RelaySocket};
+use crate::error::{NetworkError, PortError};
 use crate::firewall::Elements;
 use crate::firewall::rules::{self, BridgeRules, PerFamily, Subnets};
+use crate::ports::Claimant;
 
 fn gateway_modes(config: &BridgeConfig) -> PerFamily<GatewayMode> {
     PerFamily { ipv4: config.gateway_mode_ipv4, ipv6: config.gateway_mode_ipv6 }
@@ -94,6 +99,64 @@ impl BridgeNetwork {
         }
         elements.extend(opened);
         elements
+    }
+
+    /// On whose behalf ports of an endpoint with these addresses are reserved.
+    pub(crate) fn claimant<'a>(
+        &self,
+        endpoint: &'a EndpointId,
+        ipv4: Option<IpAddr>,
+        ipv6: Option<IpAddr>,
+    ) -> Claimant<'a> {
+        Claimant {
+            endpoint,
+            container: PerFamily { ipv4, ipv6 },
+            default_host_ip: self.config.default_host_ip,
+            publishing: self.publishing(),
+        }
+    }
+
+    /// Publishes ports of an endpoint that has none yet. On an error nothing is left.
+    ///
+    /// # Errors
+    /// When a port is taken or the firewall refuses.
+    pub fn publish(
+        &self,
+        record: &EndpointRecord,
+        name: &str,
+        requests: &[PublishRequest],
+    ) -> Result<(EndpointRecord, Vec<RelaySocket>), NetworkError> {
+        let failed = |cause| NetworkError::ExternalConnectivity {
+            name: name.to_owned(),
+            endpoint: record.endpoint.clone(),
+            cause,
+        };
+        let (ipv4, ipv6) = (record.ipv4.map(IpAddr::V4), record.ipv6.map(IpAddr::V6));
+        let claimant = self.claimant(&record.endpoint, ipv4, ipv6);
+        let granted = self.stack.ports.reserve(claimant, requests).map_err(failed)?;
+        let published = EndpointRecord { published: granted.published, ..record.clone() };
+        let elements = self.elements(&published);
+        if let Err(error) = self.stack.firewall().publish(&elements) {
+            self.stack.ports.release(&record.endpoint, &published.published);
+            return Err(failed(PortError::Rules(error.into())));
+        }
+        self.drop_udp_flows(&published, true);
+        self.state().endpoints.insert(record.endpoint.clone(), published.clone());
+        Ok((published, granted.relays))
+    }
+
+    /// Takes the ports of an endpoint back, which goes on without.
+    ///
+    /// # Errors
+    /// When the firewall refuses; the ports are free nevertheless.
+    pub fn unpublish(&self, record: &EndpointRecord) -> Result<EndpointRecord, NetworkError> {
+        let without = EndpointRecord { published: Vec::new(), ..record.clone() };
+        let unpublished = self.stack.firewall().unpublish(&self.elements(record));
+        self.stack.ports.release_used(&record.endpoint, &record.published);
+        self.drop_udp_flows(record, false);
+        self.state().endpoints.insert(record.endpoint.clone(), without.clone());
+        unpublished.map_err(refused("unpublish ports of", record.endpoint.as_str()))?;
+        Ok(without)
     }
 
     /// The subnets in force, for the firewall.

@@ -93,6 +93,12 @@ pub enum Request {
     /// Push events to this connection from now on. Answered by [`Reply::State`]; the state and the
     /// subscription are taken at the same instant, so no exit can fall in between.
     Subscribe,
+    /// Relay by these from now on; the sockets held so far are closed, and relayed connections with them. For shims with
+    /// [`ShimState::replaces_relays`]. Descriptors: one listening or bound socket per entry.
+    Relays {
+        /// What each socket is for.
+        relays: Vec<Relay>,
+    },
     /// The engine has recorded the container's exit: the shim may end. Sent only after
     /// [`Event::Exited`]; a shim without any connection ends by itself once the exit record is on disk.
     Release,
@@ -260,6 +266,9 @@ pub struct ShimState {
     /// Log entries that were lost, see [`Event::LogLost`].
     #[serde(default)]
     pub log_lost: u64,
+    /// Whether it understands [`Request::Relays`].
+    #[serde(default)]
+    pub replaces_relays: bool,
     /// [`PROTOCOL`] of the shim, which may be older than the engine, or newer; 0 before there was this member.
     #[serde(default)]
     pub protocol: u32,

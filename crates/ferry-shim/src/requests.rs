@@ -5,7 +5,10 @@ use std::io::BufReader;
 use std::os::fd::{AsFd, OwnedFd};
 
 use ferry_runtime::{ExecRequest, Stdio, exec};
-use ferry_shim_proto::{Event, Exec, PROTOCOL, Reply, Request, ShimState};
+use ferry_shim_proto::{Event, Exec, PROTOCOL, Relay, Reply, Request, ShimState};
+use ferry_types::net::Protocol;
+
+use crate::relay::Relays;
 use ferry_types::ExecId;
 use oci_spec::runtime::Process;
 
@@ -32,6 +35,7 @@ impl Shim {
         let expected = match &request {
             Request::Attach { .. } => 1,
             Request::Exec(exec) => usize::from(exec.attach.is_some()),
+            Request::Relays { relays } => relays.len(),
             Request::Launch(_)
             | Request::Signal { .. }
             | Request::SignalExec { .. }
@@ -46,8 +50,12 @@ impl Shim {
             let got = fds.len();
             return Err(Error::Descriptors { expected, got });
         }
+        if let Request::Relays { relays } = request {
+            return self.replace_relays(&relays, fds);
+        }
         let fd = fds.into_iter().next();
         match (request, fd) {
+            (Request::Relays { .. }, _) => Err(Error::State("relays are replaced elsewhere")),
             (Request::Launch(_), _) => Err(Error::State("this shim has launched its container already")),
             (Request::Exec(exec), fd) => self.exec(*exec, fd),
             (Request::Attach { exec, streams }, Some(socket)) => {
@@ -84,6 +92,16 @@ impl Shim {
             }
             (Request::Release, _) => self.release(),
         }
+    }
+
+    fn replace_relays(&mut self, relays: &[Relay], sockets: Vec<OwnedFd>) -> Result<Reply, Error> {
+        self.require_running()?;
+        if relays.iter().any(|r| r.protocol == Protocol::Sctp) {
+            return Err(Error::Sctp);
+        }
+        self.relays.close();
+        self.relays = Relays::new(relays, sockets).map_err(Error::system("set up relay"))?;
+        Ok(Reply::Done)
     }
 
     fn require_running(&self) -> Result<(), Error> {
@@ -160,6 +178,7 @@ impl Shim {
                 Life::Running | Life::Ended { .. } | Life::Released => None,
             },
             log_lost: self.log_lost(),
+            replaces_relays: true,
             protocol: PROTOCOL,
             execs: self.execs.iter().map(|exec| (exec.id.clone(), exec.pid)).collect(),
         }

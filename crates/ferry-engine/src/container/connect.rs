@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use ferry_api::EndpointSettings;
 use ferry_api::network::EndpointIpam;
+use ferry_shim_proto::{Relay, Reply, Request as ShimRequest};
 
+use super::control::ask;
 use super::network_mode::{FixedAddresses, NetworkMode, PRIVATE, check_endpoint};
 use super::owner::Owner;
 use super::record::ContainerRecord;
@@ -55,7 +57,7 @@ impl Owner {
             changed.endpoints.insert(network.clone(), endpoint);
             self.put(changed)?;
             self.network_event(EventKind::Connect, &network);
-            return Ok(());
+            return self.publish_again().await;
         }
         self.put(changed)
     }
@@ -89,9 +91,45 @@ impl Owner {
             crate::blocking(move || endpoints::leave_one(&inner, &record, &name, pid)).await?;
             self.put(changed)?;
             self.network_event(EventKind::Disconnect, &network);
-            return Ok(());
+            return self.publish_again().await;
         }
         self.put(changed)
+    }
+
+    /// Publishes the container's ports on the network that leads to the outside now, when that is another one than before.
+    async fn publish_again(&mut self) -> Result<()> {
+        let snapshot = self.current();
+        let Some(shim) = snapshot.shim.clone() else { return Ok(()) };
+        let Some(moved) = endpoints::moved(&self.inner, &snapshot.record)? else { return Ok(()) };
+        let id = &snapshot.record.id;
+        match ask(&shim, ShimRequest::State, &[], id).await? {
+            Reply::State(state) if state.replaces_relays => {}
+            _ => {
+                tracing::warn!(container = %id, "its ports stay where they are until it is started again: its shim is of an older ferry");
+                return Ok(());
+            }
+        }
+        let (inner, mut record) = (Arc::clone(&self.inner), (*snapshot.record).clone());
+        let (record, moved) = crate::blocking(move || {
+            endpoints::unpublish(&inner, &mut record, &moved)?;
+            Ok((record, moved))
+        })
+        .await?;
+        self.put(record.clone())?;
+        // The shim's sockets are in the way of the new ones.
+        ask(&shim, ShimRequest::Relays { relays: Vec::new() }, &[], id).await?;
+        let (inner, mut record) = (Arc::clone(&self.inner), record);
+        let (record, sockets) = crate::blocking(move || {
+            let sockets = endpoints::publish(&inner, &mut record, &moved)?;
+            Ok((record, sockets))
+        })
+        .await?;
+        self.put(record)?;
+        let (relays, sockets) = sockets
+            .into_iter()
+            .map(|s| (Relay { protocol: s.protocol, target: s.target }, s.socket))
+            .unzip::<_, _, Vec<_>, Vec<_>>();
+        ask(&shim, ShimRequest::Relays { relays }, &sockets, id).await.map(drop)
     }
 
     /// Makes interfaces the container should have and has not, because the engine was killed while it made or removed

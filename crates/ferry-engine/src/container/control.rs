@@ -141,7 +141,7 @@ fn shim_error(id: &ferry_types::ContainerId) -> impl Fn(ferry_shim_proto::ShimEr
 }
 
 /// A request that the owner waits for, but not for ever.
-async fn ask(
+pub(super) async fn ask(
     shim: &ShimClient,
     request: ShimRequest,
     fds: &[OwnedFd],

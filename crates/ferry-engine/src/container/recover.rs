@@ -239,6 +239,7 @@ fn guessed_state(bundle: &BundleDir) -> Option<ShimState> {
         exited: None,
         execs: Vec::new(),
         log_lost: 0,
+        replaces_relays: false,
         protocol: PROTOCOL,
     })
 }

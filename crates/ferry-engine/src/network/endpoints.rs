@@ -12,6 +12,7 @@ use ferry_api::EndpointSettings;
 use ferry_api::network::EndpointIpam;
 use ferry_dns::table::{Host, View};
 use ferry_network::{EndpointRecord, EndpointRequest, Network, RelaySocket, Ways};
+use ferry_types::net::PublishRequest;
 
 use super::endpoint_options::EndpointOptions;
 use super::record::NetworkRecord;
@@ -204,6 +205,56 @@ pub(crate) fn leave_one(inner: &Arc<Inner>, record: &ContainerRecord, name: &str
     }
     inner.names.look(&record.id, view(inner, &rest, &rest.endpoints));
     Ok(())
+}
+
+/// Ports of a running container that are to be published on another of its networks than they are.
+pub(crate) struct Move {
+    /// The network they are published on.
+    from: Option<String>,
+    /// The network that leads to the outside now.
+    to: Option<String>,
+    requests: Vec<PublishRequest>,
+}
+
+/// Whether a container's ports are published elsewhere than they should be.
+pub(crate) fn moved(inner: &Inner, record: &ContainerRecord) -> Result<Option<Move>> {
+    let requests = network_mode::publish_requests(&record.host_config, &record.config)
+        .map_err(EngineError::InvalidParameter)?;
+    if requests.is_empty() {
+        return Ok(None);
+    }
+    let current = connected(inner, record);
+    let gateways = gateways(current.iter().map(|(n, network, s)| (n.as_str(), network, s)));
+    let to = current.iter().find(|(name, network, _)| gateways.publish_on(name) && network.publishes());
+    let to = to.map(|(name, ..)| name.clone());
+    let from = record.endpoints.iter().find(|(_, e)| !e.published.is_empty()).map(|(name, _)| name.clone());
+    Ok((from != to).then_some(Move { from, to, requests }))
+}
+
+/// The first half of a move: the ports are published nowhere.
+pub(crate) fn unpublish(inner: &Inner, record: &mut ContainerRecord, this: &Move) -> Result<()> {
+    let Some(name) = &this.from else { return Ok(()) };
+    let (Some(Network::Bridge(bridge)), Some(endpoint)) =
+        (network_of(inner, name), record.endpoints.get_mut(name))
+    else {
+        return Ok(());
+    };
+    *endpoint = bridge.unpublish(endpoint)?;
+    Ok(())
+}
+
+/// The second half: they are published where the container's way to the outside leads now.
+pub(crate) fn publish(inner: &Inner, record: &mut ContainerRecord, this: &Move) -> Result<Vec<RelaySocket>> {
+    let Some(name) = &this.to else { return Ok(Vec::new()) };
+    let container = record.name.to_string();
+    let (Some(Network::Bridge(bridge)), Some(endpoint)) =
+        (network_of(inner, name), record.endpoints.get_mut(name))
+    else {
+        return Ok(Vec::new());
+    };
+    let (published, relays) = bridge.publish(endpoint, &container, &this.requests)?;
+    *endpoint = published;
+    Ok(relays)
 }
 
 /// Leaves all networks, when the container has ended.
