@@ -103,6 +103,7 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
     let stack = StackConfig {
         table_name: format!("ferry-{device}"),
         pool_size: config.warm_sandboxes,
+        spare: config.warm_sandboxes.min(2),
         firewall: config.firewall.clone(),
     };
     let network = NetworkStack::open(stack)?;

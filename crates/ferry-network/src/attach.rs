@@ -101,10 +101,8 @@ impl<'a> Attaching<'a> {
 
     fn sandbox(&self) -> Result<Ready, NetworkError> {
         let named = self.request.interface.as_deref();
-        if self.netns.is_none()
-            && named.is_none()
-            && let Some(ready) = self.network.pool().take()
-        {
+        let fresh = self.netns.is_none() && named.is_none();
+        if fresh && let Some(ready) = self.network.pool().and_then(|pool| pool.take()) {
             return Ok(ready);
         }
         // A socket of its own: making takes milliseconds, others need the shared one meanwhile.
@@ -113,6 +111,10 @@ impl<'a> Attaching<'a> {
             object: self.network.config.device.clone(),
             source,
         })?;
+        if fresh && let Some(mut ready) = self.network.spare().and_then(|pool| pool.take()) {
+            sandbox::adapt(&mut host, &self.network.plug(), &mut ready)?;
+            return Ok(ready);
+        }
         match self.netns {
             Some(netns) => sandbox::joined(&mut host, &self.network.plug(), netns, named),
             None => sandbox::connected(&mut host, &self.network.plug(), named),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use ferry_sys::netlink::route::{self, PortChange};
+use ferry_sys::netlink::route::{self, LinkRef, PortChange};
 use ferry_sys::netlink::{Batch, NetlinkError};
 use ferry_types::EndpointId;
 use ferry_types::net::{Protocol, PublishedPort};
@@ -59,7 +59,12 @@ impl BridgeNetwork {
         }
         let addresses = Addresses::new(config.ipv4.as_ref(), config.ipv6.as_ref());
         let state = Mutex::new(State { addresses, endpoints: HashMap::new() });
-        Ok(Self { stack, config, device, state, pool: OnceLock::new() })
+        let network = Self { stack, config, device, state, pool: OnceLock::new() };
+        if network.device.created {
+            // Somebody is about to use it.
+            network.spare();
+        }
+        Ok(network)
     }
 
     /// The settings it was opened with.
@@ -125,6 +130,28 @@ impl BridgeNetwork {
             true => Ok(()),
             false => Err(ReleaseError { endpoint: record.endpoint, errors }),
         }
+    }
+
+    /// As [`Self::release`], of a container that goes on: its interface is gone afterwards.
+    pub(crate) fn leave(&self, record: &EndpointRecord) -> Result<(), ReleaseError> {
+        let known =
+            self.state().endpoints.get(&record.endpoint).map(|r| (r.host_ifindex, r.host_veth.clone()));
+        self.release(record)?;
+        let Some((index, name)) = known else { return Ok(()) };
+        let mut socket = self.stack.route();
+        let deleted = route::link(&mut socket, LinkRef::Index(index)).and_then(|link| match link {
+            Some(link) if link.name == name => {
+                let mut batch = Batch::new();
+                route::delete_link(&mut batch, index);
+                let gone = |_, errno| errno == Errno::NODEV.raw_os_error();
+                socket.execute_lenient(batch, &gone)
+            }
+            _ => Ok(()),
+        });
+        deleted.map_err(|e| ReleaseError {
+            endpoint: record.endpoint.clone(),
+            errors: vec![kernel("delete", &name)(e)],
+        })
     }
 
     /// Everything of `release` outside this process's memory; goes on after an error.
@@ -240,6 +267,7 @@ impl BridgeNetwork {
         }
         if self.config.pool_size.is_none() || report.adopted > 0 {
             self.pool();
+            self.spare();
         }
         Ok(report)
     }
@@ -306,7 +334,9 @@ impl BridgeNetwork {
         }
         let records: Vec<EndpointRecord> = self.state().endpoints.drain().map(|(_, r)| r).collect();
         let mut errors: Vec<NetworkError> = records.iter().flat_map(|r| self.take_down(r)).collect();
-        self.stack.worker.flush();
+        if !records.is_empty() {
+            self.stack.worker.flush();
+        }
         if !keep_device {
             errors.extend(device::delete(&mut self.stack.route(), &self.config).err());
         }
@@ -329,9 +359,19 @@ impl BridgeNetwork {
         self.device.index
     }
 
-    pub(crate) fn pool(&self) -> &Arc<Pool> {
+    /// Sandboxes kept on this bridge.
+    pub(crate) fn pool(&self) -> Option<&Arc<Pool>> {
         let size = self.config.pool_size.unwrap_or(self.stack.config.pool_size);
-        self.pool.get_or_init(|| self.stack.maker.add(self.plug(), size))
+        (size > 0).then(|| self.pool.get_or_init(|| self.stack.maker.add(self.plug(), size)))
+    }
+
+    /// Sandboxes kept for all bridges without any of their own.
+    pub(crate) fn spare(&self) -> Option<&Arc<Pool>> {
+        let size = self.stack.config.spare;
+        let plug = Plug { bridge: None, mtu: None, isolated: false, ipv6: self.config.ipv6.is_some() };
+        let spare = &self.stack.spare[usize::from(plug.ipv6)];
+        (size > 0 && self.config.pool_size == Some(0))
+            .then(|| spare.get_or_init(|| self.stack.maker.add(plug, size)))
     }
 
     /// Interface indices of links made ready for containers to come.
@@ -341,7 +381,7 @@ impl BridgeNetwork {
 
     pub(crate) fn plug(&self) -> Plug {
         Plug {
-            bridge: self.device.index,
+            bridge: Some(self.device.index),
             mtu: self.config.mtu,
             isolated: self.device.isolate_ports,
             ipv6: self.config.ipv6.is_some(),

@@ -12,13 +12,15 @@ pub struct StackConfig {
     pub table_name: String,
     /// Ready-made sandboxes kept per bridge; 0 makes each one on demand.
     pub pool_size: usize,
+    /// Ready-made sandboxes kept for all bridges that have none of their own, for each kind: with IPv6, without.
+    pub spare: usize,
     /// How packets are filtered and ports published.
     pub firewall: FirewallConfig,
 }
 
 impl Default for StackConfig {
     fn default() -> Self {
-        Self { table_name: "ferry".to_owned(), pool_size: 4, firewall: FirewallConfig::default() }
+        Self { table_name: "ferry".to_owned(), pool_size: 4, spare: 2, firewall: FirewallConfig::default() }
     }
 }
 
@@ -204,7 +206,8 @@ pub struct BridgeConfig {
     pub internal: bool,
     /// Whether the subnets are taken even if the host has a route into them, because the user named them.
     pub overlapping: bool,
-    /// Ready-made sandboxes kept for it, from its first endpoint on; [`StackConfig::pool_size`] when absent.
+    /// Ready-made sandboxes kept for it, from its first endpoint on; [`StackConfig::pool_size`] when absent. With 0 it uses
+    /// those of [`StackConfig::spare`].
     pub pool_size: Option<usize>,
 }
 

@@ -142,7 +142,7 @@ impl Network {
     /// All that went wrong; what could be released is.
     pub fn leave(&self, netns: BorrowedFd<'_>, record: &EndpointRecord) -> Result<(), ReleaseError> {
         match self {
-            Self::Bridge(bridge) => bridge.release(record).inspect(|()| bridge.flush()),
+            Self::Bridge(bridge) => bridge.leave(record),
             Self::Parent(network) => network.leave(netns, record),
         }
     }

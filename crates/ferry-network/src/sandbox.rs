@@ -27,8 +27,8 @@ pub(crate) const FIRST_INTERFACE: &str = "eth0";
 /// Where the host side of a veth pair goes.
 #[derive(Debug, Clone)]
 pub(crate) struct Plug {
-    /// Interface index of the bridge.
-    pub(crate) bridge: u32,
+    /// Interface index of the bridge; none yet for a spare one.
+    pub(crate) bridge: Option<u32>,
     /// MTU of both ends.
     pub(crate) mtu: Option<u32>,
     /// Whether ports must not talk to each other.
@@ -194,7 +194,9 @@ fn finish(
     let host_index = index(host, &host_veth)?;
     let inner_index = index(&mut inside, interface)?;
 
-    plug_in(host, plug, host_index).map_err(failed("connect veth to bridge"))?;
+    if plug.bridge.is_some() {
+        plug_in(host, plug, host_index).map_err(failed("connect veth to bridge"))?;
+    }
     let up = LinkChange { up: Some(true), ..LinkChange::default() };
 
     let mut batch = Batch::new();
@@ -205,9 +207,25 @@ fn finish(
     }
     route::set_link(&mut batch, LinkRef::Index(inner_index), &up);
     inside.execute(batch).map_err(failed("bring up an interface"))?;
-    await_carrier(host, host_index, &mut inside, inner_index);
+    if plug.bridge.is_some() {
+        await_carrier(host, host_index, &mut inside, inner_index);
+    }
     let interface = interface.to_owned();
     Ok(Ready { sandbox: sandbox(netns)?, route: inside, inner_index, interface, host_veth, host_index })
+}
+
+/// Puts a spare sandbox on a bridge.
+pub(crate) fn adapt(host: &mut Socket, plug: &Plug, ready: &mut Ready) -> Result<(), NetworkError> {
+    let failed = |action| move |e: ferry_sys::netlink::NetlinkError| kernel(action)(e.into());
+    if let Some(mtu) = plug.mtu {
+        let change = LinkChange { mtu: Some(mtu), ..LinkChange::default() };
+        let mut batch = Batch::new();
+        route::set_link(&mut batch, LinkRef::Index(ready.inner_index), &change);
+        ready.route.execute(batch).map_err(failed("set the MTU of an interface"))?;
+    }
+    plug_in(host, plug, ready.host_index).map_err(failed("connect veth to bridge"))?;
+    await_carrier(host, ready.host_index, &mut ready.route, ready.inner_index);
+    Ok(())
 }
 
 /// Makes the host's end of a veth pair a port of the bridge.
@@ -219,7 +237,7 @@ pub(crate) fn plug_in(
     let mut batch = Batch::new();
     let link = LinkRef::Index(index);
     route::no_ipv6_autoconfiguration(&mut batch, link);
-    let change = LinkChange { up: Some(true), master: Some(plug.bridge), ..LinkChange::default() };
+    let change = LinkChange { up: Some(true), master: plug.bridge, mtu: plug.mtu, ..LinkChange::default() };
     route::set_link(&mut batch, link, &change);
     let port = PortChange { hairpin: Some(true), isolated: Some(plug.isolated), ..PortChange::default() };
     route::set_port(&mut batch, index, &port);
@@ -302,7 +320,7 @@ pub(crate) fn set_interface_sysctls(name: &str, ipv6: bool) {
     }
 }
 
-/// Ready-made sandboxes of one bridge, refilled by a [`Maker`].
+/// Ready-made sandboxes of one bridge, or spare ones for any, refilled by a [`Maker`].
 #[derive(Debug)]
 pub(crate) struct Pool {
     plug: Plug,

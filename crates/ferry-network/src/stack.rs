@@ -1,7 +1,7 @@
 //! One engine's share of the host's network: the nft table, host ports, and the background threads.
 
 use std::fs;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ferry_sys::netlink::{Protocol, Socket};
 
@@ -13,7 +13,7 @@ use crate::firewall::Firewall;
 use crate::firewall::{obstacles, watch::Watcher};
 use crate::links::LinkWatcher;
 use crate::ports::Ports;
-use crate::sandbox::{self, Maker};
+use crate::sandbox::{self, Maker, Pool};
 use crate::worker::Worker;
 
 /// One engine's nft table and background threads. Cheap to clone; the threads end with the last clone,
@@ -32,6 +32,8 @@ pub(crate) struct Inner {
     pub(crate) ports: Ports,
     pub(crate) worker: Worker,
     pub(crate) maker: Maker,
+    /// Sandboxes on no bridge yet, without IPv6 and with it.
+    pub(crate) spare: [OnceLock<Arc<Pool>>; 2],
     pub(crate) faults: Faults,
     watcher: Mutex<Option<Watcher>>,
     links: Mutex<Option<LinkWatcher>>,
@@ -69,6 +71,7 @@ impl NetworkStack {
             ports: Ports::new(ephemeral_range()),
             worker,
             maker,
+            spare: Default::default(),
             faults: Faults::default(),
             watcher: Mutex::new(watcher),
             links: Mutex::default(),

@@ -64,8 +64,12 @@ struct Cleanup;
 
 impl Drop for Cleanup {
     fn drop(&mut self) {
-        let stack =
-            StackConfig { table_name: format!("ferry-{BRIDGE}"), pool_size: 0, ..StackConfig::default() };
+        let stack = StackConfig {
+            table_name: format!("ferry-{BRIDGE}"),
+            pool_size: 0,
+            spare: 0,
+            ..StackConfig::default()
+        };
         let stack = NetworkStack::open(stack).unwrap();
         let ipv4 = ipnet::Ipv4Net::new(BIP.0, BIP.1).ok().map(Subnet4::at);
         let bridge = BridgeNetwork::open(&stack, BridgeConfig { ipv4, ..BridgeConfig::new(BRIDGE) }).unwrap();

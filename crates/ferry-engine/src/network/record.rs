@@ -141,7 +141,8 @@ impl NetworkRecord {
             internal: self.internal,
             // What the user named, or what was free when it was chosen.
             overlapping: true,
-            pool_size: Some(1),
+            // There may be hundreds of networks: they share spare ones.
+            pool_size: Some(0),
             ..BridgeConfig::new(&self.device(&options))
         })
     }

@@ -197,3 +197,57 @@ fn network_none_has_loopback_only() {
         });
     });
 }
+
+/// Open descriptors of this process that are namespaces or sockets, which an endpoint has.
+fn held() -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let targets = links.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    targets
+        .filter(|t| t.to_string_lossy().starts_with("net:") || t.to_string_lossy().starts_with("socket:"))
+        .count()
+}
+
+/// As many as an engine may have, all there at once.
+#[test]
+fn a_thousand_endpoints_leave_nothing() {
+    const ENDPOINTS: usize = 1000;
+    on_a_host(|| {
+        let stack = stack(0);
+        let wide = crate::BridgeConfig { ipv4: at("10.213.0.1/20"), ..config() };
+        let bridge = BridgeNetwork::open(&stack, wide).unwrap();
+        // Descriptors of other tests come and go.
+        let before = held();
+        let mut all = Vec::new();
+        let mut half = std::time::Duration::ZERO;
+        let began = std::time::Instant::now();
+        for n in 0..ENDPOINTS {
+            // As an engine does: a container's processes hold the namespace, its supervisor the sockets.
+            let mut endpoint = container(&bridge, vec![tcp(20_000 + n as u16, 80)]);
+            endpoint.relays.clear();
+            all.push(endpoint);
+            if n + 1 == ENDPOINTS / 2 {
+                half = began.elapsed();
+            }
+        }
+        let rest = began.elapsed().checked_sub(half).unwrap();
+        assert!(rest < half * 3, "the second half took {rest:?}, the first {half:?}");
+        assert_eq!((veths().len(), bridge.state().endpoints.len()), (ENDPOINTS, ENDPOINTS));
+        assert_eq!(bridge.audit().unwrap(), crate::Strays::default());
+        for endpoint in all.drain(..) {
+            bridge.release(&endpoint.record).unwrap();
+        }
+        // The kernel removes namespaces, and links with them, many at a time; one by one would take it minutes.
+        let began = std::time::Instant::now();
+        while !veths().is_empty() && began.elapsed() < std::time::Duration::from_secs(120) {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        assert_eq!(veths(), [""; 0]);
+        assert_eq!(stack.inner.ports.in_use(), 0);
+        assert!(bridge.state().endpoints.is_empty());
+        assert_eq!(bridge.audit().unwrap(), crate::Strays::default());
+        let after = held();
+        assert!(after < before + ENDPOINTS / 10, "{before} descriptors before, {after} after");
+        assert_eq!(v4(&container(&bridge, vec![])).octets()[3], 2);
+        bridge.destroy().unwrap();
+    });
+}

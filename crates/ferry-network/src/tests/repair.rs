@@ -162,7 +162,8 @@ fn another_backend_takes_over() {
         drop((bridge, stack));
         let by = |backend| {
             let firewall = FirewallConfig { backend, ..FirewallConfig::default() };
-            let config = crate::StackConfig { table_name: TABLE.to_owned(), pool_size: 0, firewall };
+            let config =
+                crate::StackConfig { table_name: TABLE.to_owned(), pool_size: 0, spare: 0, firewall };
             let stack = crate::NetworkStack::open(config).unwrap();
             let bridge = BridgeNetwork::open(&stack, super::support::config()).unwrap();
             let report = bridge.adopt(std::slice::from_ref(&web.record)).unwrap();

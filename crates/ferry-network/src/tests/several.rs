@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 
 use super::support::*;
-use crate::{BridgeConfig, BridgeNetwork, EndpointRequest, NetworkStack, Ways, name_sockets};
+use crate::{BridgeConfig, BridgeNetwork, EndpointRequest, NetworkStack, StackConfig, Ways, name_sockets};
 
 const EVERY_WAY: Ways = Ways { ipv4: true, ipv6: true };
 
@@ -100,4 +100,44 @@ fn name_queries_arrive_and_port_53_stays_free() {
             TcpListener::bind(("0.0.0.0", 53)).unwrap();
         });
     });
+}
+
+#[test]
+fn bridges_without_sandboxes_of_their_own_share_spare_ones() {
+    on_a_host(|| {
+        let config =
+            StackConfig { table_name: TABLE.to_owned(), pool_size: 0, spare: 2, ..StackConfig::default() };
+        let stack = NetworkStack::open(config).unwrap();
+        let (one, two) = (second(&stack, false), small(&stack));
+        let spare = || one.spare().unwrap().len();
+        eventually("there are spare ones", || spare() == 2);
+        assert!(veths().len() == 2 && one.ready().is_empty());
+        let (a, b) = (container(&one, vec![]), container(&two, vec![]));
+        serve_tcp(&a.sandbox.netns, 80, "a");
+        serve_tcp(&b.sandbox.netns, 80, "b");
+        let other = container(&one, vec![]);
+        assert_eq!(inside(&other.sandbox.netns, || ask_tcp((v4(&a), 80))), format!("a {}", v4(&other)));
+        inside(&other.sandbox.netns, || assert_no_tcp((v4(&b), 80)));
+        assert_eq!(one.audit().unwrap(), crate::Strays::default());
+        let mtu = |netns| inside(netns, || links().into_iter().find(|l| l.name == "eth0").unwrap().mtu);
+        assert_eq!((mtu(&a.sandbox.netns), mtu(&b.sandbox.netns)), (1500, 1400));
+        for e in [&a, &other] {
+            one.release(&e.record).unwrap();
+        }
+        two.release(&b.record).unwrap();
+        drop((a, b, other));
+        eventually("there are two spare ones again and nothing else", || spare() == 2 && veths().len() == 2);
+    });
+}
+
+/// A bridge with a small MTU.
+fn small(stack: &NetworkStack) -> BridgeNetwork {
+    let config = BridgeConfig {
+        ipv4: at("10.215.0.1/24"),
+        mtu: Some(1400),
+        pool_size: Some(0),
+        network: "small".to_owned(),
+        ..BridgeConfig::new("br-small")
+    };
+    BridgeNetwork::open(stack, config).unwrap()
 }

@@ -18,7 +18,7 @@ fn attach_from_the_pool_is_quick() {
         for (what, ports) in [("without ports", vec![]), ("with a port", vec![tcp(8080, 80)])] {
             let (mut attach, mut release) = (Vec::new(), Vec::new());
             for _ in 0..200 {
-                eventually("the pool is full", || bridge.pool().len() == 4);
+                eventually("the pool is full", || bridge.pool().unwrap().len() == 4);
                 let begin = Instant::now();
                 let e = container(&bridge, ports.clone());
                 attach.push(begin.elapsed());

@@ -54,7 +54,13 @@ fn loopback_up(socket: &mut Socket) {
 }
 
 pub(super) fn stack(pool_size: usize) -> NetworkStack {
-    NetworkStack::open(StackConfig { table_name: TABLE.to_owned(), pool_size, firewall: firewall() }).unwrap()
+    NetworkStack::open(StackConfig {
+        table_name: TABLE.to_owned(),
+        pool_size,
+        spare: 0,
+        firewall: firewall(),
+    })
+    .unwrap()
 }
 
 /// The subnet of a bridge of this address.
