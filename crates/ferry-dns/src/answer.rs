@@ -135,7 +135,19 @@ pub fn adapt(response: &[u8], id: [u8; 2], limit: usize) -> Option<Vec<u8>> {
     if bytes.len() <= limit {
         return Some(bytes);
     }
-    Message::from_vec(&bytes).ok()?.truncate().to_vec().ok()
+    let cut = Message::from_vec(&bytes).ok()?.truncate().to_vec().ok()?;
+    Some(fitting(cut, limit))
+}
+
+/// A truncated message that may still be too long, for its questions: those go, too.
+fn fitting(mut message: Vec<u8>, room: usize) -> Vec<u8> {
+    const HEADER: usize = 12;
+    if message.len() > room && message.len() >= HEADER {
+        message.truncate(HEADER);
+        // The counts of the four sections.
+        message[4..].fill(0);
+    }
+    message
 }
 
 fn reply_to(message: &Message) -> Message {
@@ -176,7 +188,7 @@ fn refuse(message: &Message, code: ResponseCode) -> Outcome {
 fn encode(reply: Message, room: usize) -> Outcome {
     match reply.to_vec() {
         Ok(bytes) if bytes.len() <= room => Outcome::Respond(bytes),
-        Ok(_) => reply.truncate().to_vec().map_or(Outcome::Ignore, Outcome::Respond),
+        Ok(_) => reply.truncate().to_vec().map_or(Outcome::Ignore, |m| Outcome::Respond(fitting(m, room))),
         Err(_) => Outcome::Ignore,
     }
 }

@@ -110,6 +110,7 @@ impl Engine {
             ipv4_forwarding: std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
                 .is_ok_and(|v| v.trim() == "1"),
             n_fd: std::fs::read_dir("/proc/self/fd").map_or(-1, |d| i64::try_from(d.count()).unwrap_or(-1)),
+            n_goroutines: if live.debug { tasks() } else { 0 },
             oom_kill_disable: !inner.host.cgroup_v2,
             system_time: Time::now(),
             logging_driver: inner.config.log_driver.clone(),
@@ -383,6 +384,12 @@ fn index_configs(live: &crate::LiveSettings) -> ferry_api::Map<IndexInfo> {
         official: false,
     });
     std::iter::once(hub).chain(insecure).map(|index| (index.name.clone(), index)).collect()
+}
+
+/// How many tasks there are in the daemon: what goroutines are in Docker's.
+fn tasks() -> i64 {
+    let runtime = tokio::runtime::Handle::try_current();
+    runtime.map_or(0, |r| i64::try_from(r.metrics().num_alive_tasks()).unwrap_or(i64::MAX))
 }
 
 /// A proxy's URL without the name and password in it.

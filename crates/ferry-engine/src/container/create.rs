@@ -319,8 +319,13 @@ fn normalize_host_config(mut h: HostConfig, inner: &Inner, warnings: &mut Vec<St
         h.ipc_mode.clone_from(&live.default_ipc_mode);
     }
     if h.cgroupns_mode.is_empty() {
-        let usual = if inner.host.cgroup_v2 { "private" } else { "host" };
-        h.cgroupns_mode = live.default_cgroupns_mode.clone().unwrap_or_else(|| usual.to_owned());
+        let v2 = inner.host.cgroup_v2;
+        let usual = if v2 { "private" } else { "host" };
+        h.cgroupns_mode = match &live.default_cgroupns_mode {
+            // As Docker, with version 1: a privileged container sees the host's groups whatever the default is.
+            Some(default) if v2 || !h.privileged => default.clone(),
+            _ => usual.to_owned(),
+        };
     }
     if h.runtime.is_empty() {
         h.runtime.clone_from(&live.default_runtime);

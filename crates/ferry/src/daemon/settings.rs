@@ -232,7 +232,7 @@ pub fn live(v: &Values, notes: &mut Vec<String>) -> Result<LiveSettings, String>
         ));
     }
     let features = switches(v);
-    for (name, _) in features.iter().filter(|(_, on)| **on) {
+    for (name, _) in features.iter().filter(|(name, on)| **on && *name != "cdi") {
         notes.push(format!("feature {name} has no effect: ferry has no such part of Docker's daemon"));
     }
     let shm_size = v.int("default-shm-size").filter(|n| *n > 0).unwrap_or(defaults.default_shm_size);
@@ -317,10 +317,11 @@ fn engine(v: &Values, around: &Surroundings, live: LiveSettings) -> Result<Engin
     ferry_engine::check_log_defaults(&driver, &log_opts)
         .map_err(|e| format!("failed to set log opts: {e}"))?;
     let cdi = v.list("cdi-spec-dirs");
-    let cdi_spec_dirs = match (cdi.iter().any(String::is_empty), cdi.is_empty()) {
-        (true, _) => Vec::new(),
-        (false, true) => ferry_engine::DEFAULT_CDI_DIRS.iter().map(PathBuf::from).collect(),
-        (false, false) => cdi.into_iter().map(PathBuf::from).collect(),
+    let off = switches(v).get("cdi") == Some(&false) || cdi.iter().any(String::is_empty);
+    let cdi_spec_dirs = match v.get("cdi-spec-dirs") {
+        _ if off => Vec::new(),
+        None => ferry_engine::DEFAULT_CDI_DIRS.iter().map(PathBuf::from).collect(),
+        Some(_) => cdi.into_iter().map(PathBuf::from).collect(),
     };
     Ok(EngineConfig {
         data_root,
