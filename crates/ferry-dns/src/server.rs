@@ -52,12 +52,14 @@ struct Shared {
 #[derive(Debug)]
 struct Client {
     view: Arc<RwLock<Arc<View>>>,
-    tasks: Vec<AbortHandle>,
+    tasks: [AbortHandle; 2],
+    /// Waits for the end of its process.
+    watcher: Option<AbortHandle>,
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
+        self.tasks.iter().chain(&self.watcher).for_each(AbortHandle::abort);
     }
 }
 
@@ -93,8 +95,8 @@ impl Server {
         let view = Arc::new(RwLock::new(Arc::new(view)));
         let datagrams = tokio::spawn(serve_udp(Arc::clone(&self.shared), Arc::clone(&view), udp));
         let streams = tokio::spawn(serve_tcp(Arc::clone(&self.shared), Arc::clone(&view), tcp));
-        let tasks = vec![datagrams.abort_handle(), streams.abort_handle()];
-        self.clients().insert(id.to_owned(), Client { view, tasks });
+        let tasks = [datagrams.abort_handle(), streams.abort_handle()];
+        self.clients().insert(id.to_owned(), Client { view, tasks, watcher: None });
         Ok(())
     }
 
@@ -127,7 +129,9 @@ impl Server {
                 all.remove(&id);
             }
         });
-        client.tasks.push(waiting.abort_handle());
+        if let Some(earlier) = client.watcher.replace(waiting.abort_handle()) {
+            earlier.abort();
+        }
         Ok(true)
     }
 

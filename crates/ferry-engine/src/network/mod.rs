@@ -366,7 +366,7 @@ fn to_wire(record: &NetworkRecord) -> Network {
         enable_ipv6: record.ipv6,
         ipam: Ipam {
             driver: "default".to_owned(),
-            options: record.ipam_options.clone().into(),
+            options: record.ipam_options.clone().map(Map::from).unwrap_or_default(),
             config: config.collect::<Vec<_>>().into(),
         },
         internal: record.internal,

@@ -288,15 +288,15 @@ fn restore(inner: &Arc<Inner>) {
         };
         for id in clients {
             let Some(view) = state.clients.get(&id).cloned() else { continue };
-            if served.contains(&id) {
-                names.tell(&mut state, &Request::SetView { id, view }, &[])?;
-                continue;
-            }
             let Some(pid) = pid_of(inner, &id) else { continue };
-            let Some(netns) = namespace_of(pid) else { continue };
-            let sockets = ferry_network::name_sockets(netns.as_fd())?;
-            let request = Request::Add { id: id.clone(), view };
-            names.tell(&mut state, &request, &[sockets.udp.as_fd(), sockets.tcp.as_fd()])?;
+            if served.contains(&id) {
+                names.tell(&mut state, &Request::SetView { id: id.clone(), view }, &[])?;
+            } else {
+                let Some(netns) = namespace_of(pid) else { continue };
+                let sockets = ferry_network::name_sockets(netns.as_fd())?;
+                let request = Request::Add { id: id.clone(), view };
+                names.tell(&mut state, &request, &[sockets.udp.as_fd(), sockets.tcp.as_fd()])?;
+            }
             if let Some(pidfd) = pidfd(pid)
                 && let Err(error) = names.tell(&mut state, &Request::Watch { id }, &[pidfd.as_fd()])
             {

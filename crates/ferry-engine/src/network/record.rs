@@ -46,7 +46,9 @@ pub(crate) struct NetworkRecord {
     pub config_from: String,
     pub options: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
-    pub ipam_options: BTreeMap<String, String>,
+    /// None when the request had none at all, which is shown as null.
+    #[serde(default)]
+    pub ipam_options: Option<BTreeMap<String, String>>,
     /// Whether it has IPv4.
     #[serde(default = "yes")]
     pub ipv4: bool,

@@ -62,7 +62,8 @@ pub(crate) fn to_record(
         config_from: request.config_from.map(|c| c.network).unwrap_or_default(),
         options,
         labels: request.labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
-        ipam_options: ipam.options.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        ipam_options: (!ipam.options.is_null())
+            .then(|| ipam.options.iter().map(|(k, v)| (k.clone(), v.clone())).collect()),
         ipv4,
         ipv6,
         subnet: None,
@@ -142,7 +143,10 @@ fn take_configuration(
         ));
     }
     let has_addresses = !record.ipv4 || record.ipv6 || record.subnet.is_some() || record.subnet6.is_some();
-    if has_addresses || !record.ipam_options.is_empty() || !record.labels.is_empty() {
+    if has_addresses
+        || record.ipam_options.as_ref().is_some_and(|o| !o.is_empty())
+        || !record.labels.is_empty()
+    {
         return Err(EngineError::Forbidden(
             "user specified configurations are not supported if the network depends on a configuration network"
                 .to_owned(),
