@@ -120,10 +120,13 @@ pub(crate) fn networks(
         }
         _ => {}
     }
-    let own: &mut EndpointSettings = networks.entry(canonical(&h.network_mode)).or_default();
-    // On users' networks links are names that only this container uses.
-    if matches!(mode, NetworkMode::Other(_)) && own.links.is_empty() {
-        own.links = h.links.clone();
+    // Whoever names networks but not the default one does not want that.
+    if networks.is_empty() || *mode != NetworkMode::Bridge {
+        let own: &mut EndpointSettings = networks.entry(canonical(&h.network_mode)).or_default();
+        // On users' networks links are names that only this container uses.
+        if matches!(mode, NetworkMode::Other(_)) && own.links.is_empty() {
+            own.links = h.links.clone();
+        }
     }
     for (name, settings) in &networks {
         let fixed = find(name).map(|(_, fixed)| fixed).or_else(|| FixedAddresses::builtin(name, false));
@@ -340,6 +343,27 @@ mod tests {
             h.port_bindings.get_mut().insert("80/tcp".into(), vec![binding(ip, port)].into());
             assert!(publish_requests(&h, &ContainerConfig::default()).is_err(), "{ip} {port}");
         }
+    }
+
+    #[test]
+    fn the_default_network_is_joined_only_by_those_who_name_no_other() {
+        let of = |mode: &str, named: &[&str]| {
+            let h = HostConfig {
+                network_mode: mode.into(),
+                links: vec!["a:b".to_owned()].into(),
+                ..Default::default()
+            };
+            let named = named.iter().map(|name| ((*name).to_owned(), None));
+            let networking = NetworkingConfig { endpoints_config: named.collect(), ..Default::default() };
+            let all = networks(&NetworkMode::parse(mode), &h, networking, |_| None).unwrap();
+            all.into_iter().map(|(name, s)| format!("{name} {}", s.links.join(","))).collect::<Vec<_>>()
+        };
+        assert_eq!(of("default", &[]), ["bridge "]);
+        assert_eq!(of("default", &["default"]), ["bridge "]);
+        assert_eq!(of("bridge", &["one", "two"]), ["one ", "two "]);
+        assert_eq!(of("one", &[]), ["one a:b"]);
+        assert_eq!(of("one", &["two"]), ["one a:b", "two "]);
+        assert_eq!(of("host", &["two"]), ["host ", "two "], "refused at the start");
     }
 
     #[test]

@@ -52,7 +52,11 @@ impl Values {
             Kind::Map | Kind::Switches | Kind::Ulimits | Kind::Runtimes | Kind::MapMap => {
                 let (key, value) = entry(directive.kind, text)?;
                 if let Some(map) = slot.or_insert_with(|| json!({})).as_object_mut() {
-                    map.insert(key, value);
+                    match (directive.kind, map.get_mut(&key), value) {
+                        // Several flags for one root key say several things about it.
+                        (Kind::MapMap, Some(Value::Object(known)), Value::Object(more)) => known.extend(more),
+                        (_, _, value) => drop(map.insert(key, value)),
+                    }
                 }
             }
         }
@@ -363,6 +367,17 @@ mod tests {
         ] {
             assert_eq!(add(flag, text), Err(expected.to_owned()), "{flag}");
         }
+    }
+
+    #[test]
+    fn flags_for_one_root_key_add_up() {
+        let directive = by_flag("default-network-opt").unwrap();
+        let mut values = Values::default();
+        for text in ["bridge=a=1", "bridge=b=2", "bridge=a=3", "macvlan=c=4"] {
+            values.add_flag(directive, text).unwrap();
+        }
+        let wanted = json!({"bridge": {"a": "3", "b": "2"}, "macvlan": {"c": "4"}});
+        assert_eq!(values.get(directive.name()), Some(&wanted));
     }
 
     #[test]
