@@ -34,6 +34,7 @@ mod registry;
 mod reload;
 mod rootfs;
 mod shim;
+mod shutdown;
 mod signal;
 mod spec;
 mod steps;

@@ -133,11 +133,11 @@ impl NetworkStack {
         obstacles::find(&self.inner.config.table_name, bridge)
     }
 
-    /// Deletes the table. Bridges are to be destroyed first.
+    /// Deletes the table; the stack is of no use afterwards. Bridges are to be destroyed first.
     ///
     /// # Errors
     /// When netlink refuses.
-    pub fn destroy(self) -> Result<(), NetworkError> {
+    pub fn destroy(&self) -> Result<(), NetworkError> {
         drop(self.inner.watcher.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.inner.firewall().destroy().map_err(|e| NetworkError::Kernel {
             action: "delete nft table",

@@ -226,7 +226,9 @@ async fn serve(call: Call, file: Values, settings: Settings, logging: Logging) -
         let seconds = u64::try_from(ending.live_settings().shutdown_timeout);
         Duration::from_secs(seconds.unwrap_or(u64::from(u32::MAX)))
     };
+    let last = engine.clone();
     ferry_server::serve_bound(engine, bound, shutdown).await;
+    last.shut_down().await;
     drop(pidfile);
     Ok(())
 }
