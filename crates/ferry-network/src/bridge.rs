@@ -385,6 +385,7 @@ impl BridgeNetwork {
             mtu: self.config.mtu,
             isolated: self.device.isolate_ports,
             ipv6: self.config.ipv6.is_some(),
+            prefix: self.config.interface_prefix.clone(),
         }
     }
 }

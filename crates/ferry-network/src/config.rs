@@ -204,6 +204,8 @@ pub struct BridgeConfig {
     pub trusted_interfaces: Vec<String>,
     /// Whether its containers reach nothing but each other and the host (`--internal`).
     pub internal: bool,
+    /// What the names of interfaces inside begin with: `eth`.
+    pub interface_prefix: String,
     /// Whether the subnets are taken even if the host has a route into them, because the user named them.
     pub overlapping: bool,
     /// Ready-made sandboxes kept for it, from its first endpoint on; [`StackConfig::pool_size`] when absent. With 0 it uses
@@ -228,6 +230,7 @@ impl BridgeConfig {
             gateway_mode_ipv6: GatewayMode::default(),
             trusted_interfaces: Vec::new(),
             internal: false,
+            interface_prefix: "eth".to_owned(),
             overlapping: false,
             pool_size: None,
         }

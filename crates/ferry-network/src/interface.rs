@@ -12,13 +12,14 @@ use crate::endpoint::Ways;
 use crate::error::NetworkError;
 use crate::sandbox;
 
-/// The name of an interface about to be made in a namespace: the one asked for, or the first free `ethN`.
-pub(crate) fn name(inside: &mut Socket, wanted: Option<&str>) -> Result<String, NetworkError> {
+/// The name of an interface about to be made in a namespace: the one asked for, or the first free one of a prefix and a
+/// number (`eth0`).
+pub(crate) fn name(inside: &mut Socket, wanted: Option<&str>, prefix: &str) -> Result<String, NetworkError> {
     let links = route::links(inside).map_err(failed("list interfaces"))?;
     let taken = |name: &str| links.iter().any(|link| link.name == name);
     let Some(wanted) = wanted else {
-        let free = |n: &usize| !taken(&format!("eth{n}"));
-        return Ok(format!("eth{}", (0..).find(free).unwrap_or_default()));
+        let free = |n: &usize| !taken(&format!("{prefix}{n}"));
+        return Ok(format!("{prefix}{}", (0..).find(free).unwrap_or_default()));
     };
     let refused = |errno: Errno| {
         Err(NetworkError::Interface { name: wanted.to_owned(), source: io::Error::from(errno) })

@@ -35,6 +35,8 @@ pub(crate) struct Plug {
     pub(crate) isolated: bool,
     /// Whether the container's end is for IPv6, too.
     pub(crate) ipv6: bool,
+    /// What the name of the container's end begins with.
+    pub(crate) prefix: String,
 }
 
 /// A namespace on its bridge that only lacks its addresses.
@@ -116,8 +118,8 @@ fn build(host: &mut Socket, plug: &Plug, netns: OwnedFd, named: Option<&str>) ->
     let failed = |action| move |e: ferry_sys::netlink::NetlinkError| kernel(action)(e.into());
     let mut inside = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
     let name = match named {
-        Some(_) => interface::name(&mut inside, named)?,
-        None => FIRST_INTERFACE.to_owned(),
+        Some(_) => interface::name(&mut inside, named, &plug.prefix)?,
+        None => format!("{}0", plug.prefix),
     };
     let host_veth = create_pair(host, plug, netns.as_fd(), &name).map_err(failed("create veth pair"))?;
     set_sysctls();
@@ -137,7 +139,7 @@ pub(crate) fn joined(
     in_namespace(netns, move || {
         let mut inside = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
         let failed = |action| move |e: ferry_sys::netlink::NetlinkError| kernel(action)(e.into());
-        let name = interface::name(&mut inside, named)?;
+        let name = interface::name(&mut inside, named, &plug.prefix)?;
         let host_veth = create_pair(host, plug, own.as_fd(), &name).map_err(failed("create veth pair"))?;
         set_interface_sysctls(&name, plug.ipv6);
         finish(host, plug, own, inside, host_veth.clone(), &name).inspect_err(|_| {

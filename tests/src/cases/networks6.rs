@@ -25,6 +25,7 @@ pub fn cases() -> Vec<Case> {
             switched_off_in_a_container,
             a_network_with_ipv6_becomes_the_way_out,
             isolated_and_internal,
+            hosts_and_names_of_interfaces,
             published_on_ipv6,
         ]
     );
@@ -350,6 +351,30 @@ fn isolated_and_internal(t: &Ctx) -> Result<()> {
         let routes = t.ok(&["exec", &a, "ip", "-6", "route"])?;
         check!(!routes.contains("default"), "{routes}");
         Ok(())
+    })
+}
+
+fn hosts_and_names_of_interfaces(t: &Ctx) -> Result<()> {
+    let (s, other) = (Subnets::new(), Subnets::new());
+    with_network(t, &["--ipv6", "--subnet", &s.v6, "--subnet", &s.v4], |first| {
+        let prefix = ["-o", "com.docker.network.container_iface_prefix=lan"];
+        with_network(t, &[&["--ipv6", "--subnet", &other.v6][..], &prefix].concat(), |second| {
+            let a = sleeper(t, "a", first, &["--hostname", "me"])?;
+            t.ok(&["network", "connect", second, &a])?;
+            t.ok(&["exec", &a, "ip", "addr", "show", "lan0"])?;
+            let own = || -> Result<Vec<String>> {
+                let hosts = t.ok(&["exec", &a, "cat", "/etc/hosts"])?;
+                let own = hosts.lines().filter(|l| l.ends_with("\tme")).filter_map(|l| l.split('\t').next());
+                Ok(own.map(str::to_owned).collect())
+            };
+            check!(own()?.contains(&s.v6("2")) && own()?.contains(&other.v6("2")), "{:?}", own()?);
+            t.ok(&["network", "disconnect", first, &a])?;
+            let left = own()?;
+            check!(left.len() == 2 && left.contains(&other.v6("2")), "{left:?}");
+            let b = sleeper(t, "b", second, &[])?;
+            t.ok(&["exec", &b, "ip", "addr", "show", "lan0"])?;
+            Ok(())
+        })
     })
 }
 

@@ -88,7 +88,12 @@ impl Owner {
         if let Some(live) = snapshot.state.live() {
             let (inner, pid) = (Arc::clone(&self.inner), live.pid);
             let name = network.clone();
-            crate::blocking(move || endpoints::leave_one(&inner, &record, &name, pid)).await?;
+            crate::blocking(move || {
+                endpoints::leave_one(&inner, &record, &name, pid)?;
+                super::launch::forget_addresses(&inner, &record, &name);
+                Ok(())
+            })
+            .await?;
             self.put(changed)?;
             self.network_event(EventKind::Disconnect, &network);
             return self.publish_again().await;

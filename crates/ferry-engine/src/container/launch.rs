@@ -401,6 +401,20 @@ pub(crate) fn rewrite_net_files(
     }
 }
 
+/// Takes a running container's own lines for a network out of its `hosts`, and leaves those that it wrote itself.
+pub(crate) fn forget_addresses(inner: &Inner, record: &ContainerRecord, network: &str) {
+    let Some(endpoint) = record.endpoints.get(network) else { return };
+    let own: Vec<IpAddr> = endpoint.addresses().collect();
+    let path = inner.paths.container(&record.id).hosts();
+    let changed = fs::read_to_string(&path).and_then(|hosts| {
+        // Written in place: the file is what is mounted in the container.
+        fs::write(&path, net_files::without(&hosts, &own, &record.config.hostname))
+    });
+    if let Err(error) = changed {
+        tracing::warn!(container = %record.id, %error, "its hosts file is not up to date");
+    }
+}
+
 /// Where the generated files of a container are, and where it sees them.
 fn places(dir: &ContainerDir) -> Vec<(PathBuf, &'static str)> {
     vec![

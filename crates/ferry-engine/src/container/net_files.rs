@@ -34,6 +34,17 @@ pub(crate) fn hosts(own: &Own<'_>, extra: &[(String, String)]) -> String {
     text
 }
 
+/// The text of `/etc/hosts` without the lines that lead from `hostname` to one of these addresses.
+pub(crate) fn without(hosts: &str, addresses: &[IpAddr], hostname: &str) -> String {
+    let gone = |line: &&str| {
+        let mut words = line.split_whitespace();
+        let address = words.next().and_then(|word| word.parse::<IpAddr>().ok());
+        address.is_some_and(|a| addresses.contains(&a)) && words.any(|name| name == hostname)
+    };
+    let left = hosts.lines().filter(|line| !gone(line));
+    left.flat_map(|line| [line, "\n"]).collect()
+}
+
 /// The container as its `/etc/hosts` names it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Own<'a> {
@@ -162,6 +173,14 @@ mod tests {
         assert!(hosts(&own, &[]).ends_with("172.17.0.2\tweb.example.org web\n"));
         let without = hosts(&Own { without_ipv6: true, ..own }, &[]);
         assert_eq!(without, "127.0.0.1\tlocalhost\n172.17.0.2\tweb.example.org web\n");
+    }
+
+    #[test]
+    fn own_lines_go_with_the_network() {
+        let hosts =
+            "::1\tlocalhost\n10.0.0.2\tweb\n10.0.0.2\tmine\nfd00::2\tweb.example.org web\n10.0.0.3\tweb\n";
+        let gone: Vec<IpAddr> = vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
+        assert_eq!(without(hosts, &gone, "web"), "::1\tlocalhost\n10.0.0.2\tmine\n10.0.0.3\tweb\n");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ferry_network::{AddressPool, NetworkError, NetworkStack, Subnet, Subnet4, Subnet6, first_host};
 use ipnet::IpNet;
 
+use super::subnets::name_servers;
 use crate::config::EngineConfig;
 use crate::error::{EngineError, Result};
 
@@ -78,7 +79,11 @@ fn family(asked: &Asked, choice: &Choice<'_>) -> Result<Subnet<IpNet, IpAddr>> {
     };
     let (net, bridge) = match decide(asked, &present) {
         Some(decided) => decided,
-        None => (choice.stack.choose_subnet(choice.pools, asked.ipv6, &(choice.taken)())?, None),
+        None => {
+            let mut taken = (choice.taken)();
+            taken.extend(name_servers());
+            (choice.stack.choose_subnet(choice.pools, asked.ipv6, &taken)?, None)
+        }
     };
     let range = asked.range.filter(|range| *range != net);
     let bridge = match bridge.or_else(|| first_host(net, asked.range)) {

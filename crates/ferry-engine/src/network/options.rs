@@ -20,6 +20,8 @@ pub(crate) struct BridgeOptions {
     pub mode_ipv6: GatewayMode,
     /// The gateway's IPv4 address is not the bridge's: somebody else has it.
     pub inhibit_ipv4: bool,
+    /// What the names of interfaces inside begin with.
+    pub interface_prefix: Option<String>,
 }
 
 /// Options that say which families a network has, unless its user says so otherwise.
@@ -38,6 +40,7 @@ impl BridgeOptions {
             mode_ipv4: GatewayMode::Nat,
             mode_ipv6: GatewayMode::Nat,
             inhibit_ipv4: false,
+            interface_prefix: None,
         };
         for (name, value) in options {
             let invalid = |reason: &str| {
@@ -91,8 +94,15 @@ impl BridgeOptions {
                     within(name, value, 100, 2000)?;
                     return missing();
                 }
-                "com.docker.network.bridge.trusted_host_interfaces"
-                | "com.docker.network.container_iface_prefix" => return missing(),
+                "com.docker.network.container_iface_prefix" if !value.is_empty() => {
+                    // dev_valid_name() in the kernel's net/core/dev.c, with room for a number
+                    let bad = |c: char| c == '/' || c == ':' || !c.is_ascii_graphic();
+                    if value.len() > 12 || value.contains(bad) {
+                        return Err(invalid("not the beginning of an interface name"));
+                    }
+                    parsed.interface_prefix = Some(value.clone());
+                }
+                "com.docker.network.bridge.trusted_host_interfaces" => return missing(),
                 _ => {}
             }
         }

@@ -140,6 +140,7 @@ impl NetworkRecord {
             icc: options.icc,
             masquerade: options.masquerade,
             default_host_ip: options.host_ip,
+            interface_prefix: options.interface_prefix.clone().unwrap_or_else(|| "eth".to_owned()),
             internal: self.internal,
             // What the user named, or what was free when it was chosen.
             overlapping: true,

@@ -92,7 +92,8 @@ fn wants_gateway(record: &NetworkRecord) -> Result<(bool, bool)> {
 }
 
 fn chosen(source: &Source<'_>, ipv6: bool) -> Result<Subnet> {
-    let taken: Vec<IpNet> = source.others.iter().flat_map(|used| used.nets.iter().copied()).collect();
+    let mut taken: Vec<IpNet> = source.others.iter().flat_map(|used| used.nets.iter().copied()).collect();
+    taken.extend(name_servers());
     Ok(Subnet {
         subnet: source.stack.choose_subnet(source.pools, ipv6, &taken)?,
         gateway: None,
@@ -101,6 +102,19 @@ fn chosen(source: &Source<'_>, ipv6: bool) -> Result<Subnet> {
         by_user: false,
         gateway_by_user: false,
     })
+}
+
+/// The host's name servers, which must stay within reach, by whatever route.
+pub(super) fn name_servers() -> Vec<IpNet> {
+    let files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+    let texts = files.into_iter().filter_map(|path| std::fs::read_to_string(path).ok());
+    texts.flat_map(|text| servers_in(&text)).collect()
+}
+
+fn servers_in(resolv_conf: &str) -> Vec<IpNet> {
+    let servers = resolv_conf.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    let addresses = servers.filter_map(|rest| rest.trim().parse::<IpAddr>().ok());
+    addresses.map(IpNet::from).collect()
 }
 
 /// The gateway's and the auxiliary addresses: each once, and none that nobody may have.
@@ -189,6 +203,13 @@ mod tests {
     fn reserved(mut subnet: Subnet, wants: bool) -> std::result::Result<String, String> {
         reserve(&mut subnet, wants).map_err(|e| e.to_string())?;
         Ok(subnet.gateway.map(|g| g.to_string()).unwrap_or_default())
+    }
+
+    #[test]
+    fn name_servers_are_read() {
+        let text = "search a\nnameserver 172.18.0.53\n nameserver\tfd00::53 \nnameserver fe80::1%eth0\n#nameserver 1.1.1.1\n";
+        let servers: Vec<String> = servers_in(text).iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["172.18.0.53/32", "fd00::53/128"]);
     }
 
     #[test]

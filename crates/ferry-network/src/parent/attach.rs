@@ -162,7 +162,7 @@ impl Plan<'_> {
     /// On a thread in the namespace `netns`. On an error no interface is left there.
     fn build(&self, host: &mut Socket, netns: OwnedFd) -> Result<Made, NetworkError> {
         let mut inside = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
-        let interface = interface::name(&mut inside, self.request.interface.as_deref())?;
+        let interface = interface::name(&mut inside, self.request.interface.as_deref(), "eth")?;
         self.create(host, netns.as_fd(), &interface)?;
         let configured = self.configure(&mut inside, &interface);
         let mac = configured.inspect_err(|_| {

@@ -1,6 +1,7 @@
 //! `ferry daemon`, or `dockerd` when linked so: the edge where flags, the configuration file, signals and logging meet the
 //! engine and the server.
 
+mod addresses;
 mod directives;
 mod file;
 mod flags;
