@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::addresses::{Addresses, Pair, Refusal};
 use crate::attach::Attaching;
-use crate::config::BridgeConfig;
+use crate::config::{BridgeConfig, INTERFACE_PREFIX};
 use crate::device::{self, Device};
 use crate::endpoint::{AdoptReport, Endpoint, EndpointRecord, EndpointRequest, Ways};
 use crate::error::{NetworkError, ReleaseError};
@@ -368,10 +368,14 @@ impl BridgeNetwork {
     /// Sandboxes kept for all bridges without any of their own.
     pub(crate) fn spare(&self) -> Option<&Arc<Pool>> {
         let size = self.stack.config.spare;
-        let plug = Plug { bridge: None, mtu: None, isolated: false, ipv6: self.config.ipv6.is_some() };
-        let spare = &self.stack.spare[usize::from(plug.ipv6)];
-        (size > 0 && self.config.pool_size == Some(0))
-            .then(|| spare.get_or_init(|| self.stack.maker.add(plug, size)))
+        let ipv6 = self.config.ipv6.is_some();
+        let spare = &self.stack.spare[usize::from(ipv6)];
+        let usual = self.config.interface_prefix == INTERFACE_PREFIX;
+        (size > 0 && self.config.pool_size == Some(0) && usual).then(|| {
+            let prefix = INTERFACE_PREFIX.to_owned();
+            let plug = || Plug { bridge: None, mtu: None, isolated: false, ipv6, prefix };
+            spare.get_or_init(|| self.stack.maker.add(plug(), size))
+        })
     }
 
     /// Interface indices of links made ready for containers to come.

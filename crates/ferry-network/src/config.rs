@@ -175,6 +175,9 @@ impl Default for DirectRouting {
     }
 }
 
+/// What names of interfaces inside begin with unless asked otherwise.
+pub(crate) const INTERFACE_PREFIX: &str = "eth";
+
 /// Settings of one bridge.
 #[derive(Debug, Clone)]
 pub struct BridgeConfig {
@@ -230,7 +233,7 @@ impl BridgeConfig {
             gateway_mode_ipv6: GatewayMode::default(),
             trusted_interfaces: Vec::new(),
             internal: false,
-            interface_prefix: "eth".to_owned(),
+            interface_prefix: INTERFACE_PREFIX.to_owned(),
             overlapping: false,
             pool_size: None,
         }

@@ -14,6 +14,7 @@ use super::link::reason;
 use super::retry::while_dying;
 use crate::addresses::Pair;
 use crate::attach::link_prefix;
+use crate::config::INTERFACE_PREFIX;
 use crate::endpoint::{Endpoint, EndpointRecord, EndpointRequest, Sandbox};
 use crate::error::NetworkError;
 use crate::fault::Step;
@@ -162,7 +163,7 @@ impl Plan<'_> {
     /// On a thread in the namespace `netns`. On an error no interface is left there.
     fn build(&self, host: &mut Socket, netns: OwnedFd) -> Result<Made, NetworkError> {
         let mut inside = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
-        let interface = interface::name(&mut inside, self.request.interface.as_deref(), "eth")?;
+        let interface = interface::name(&mut inside, self.request.interface.as_deref(), INTERFACE_PREFIX)?;
         self.create(host, netns.as_fd(), &interface)?;
         let configured = self.configure(&mut inside, &interface);
         let mac = configured.inspect_err(|_| {
