@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod description;
 mod exec;
+mod firewall;
 mod health;
 mod host;
 mod images;
@@ -90,6 +91,7 @@ pub fn all() -> Vec<Case> {
         lifecycle::cases(),
         logs::cases(),
         exec::cases(),
+        firewall::cases(),
         images::cases(),
         copy::cases(),
         links::cases(),

@@ -89,7 +89,10 @@ impl<'a, T> IntoIterator for &'a List<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        Option::deserialize(d).map(Self)
+        let mut list: Option<Vec<T>> = Option::deserialize(d)?;
+        // Many are kept, mostly with one element: a container may have thousands of published ports.
+        list.iter_mut().for_each(Vec::shrink_to_fit);
+        Ok(Self(list))
     }
 }
 

@@ -57,7 +57,7 @@ impl Owner {
             changed.endpoints.insert(network.clone(), endpoint);
             self.put(changed)?;
             self.network_event(EventKind::Connect, &network);
-            return self.publish_again().await;
+            return self.publish_again(false).await;
         }
         self.put(changed)
     }
@@ -84,7 +84,8 @@ impl Owner {
         }
         let mut changed = record.clone();
         changed.networks.remove(&network);
-        changed.endpoints.remove(&network);
+        let left = changed.endpoints.remove(&network);
+        let unpublished = left.is_some_and(|endpoint| !endpoint.published.is_empty());
         if let Some(live) = snapshot.state.live() {
             let (inner, pid) = (Arc::clone(&self.inner), live.pid);
             let name = network.clone();
@@ -96,16 +97,18 @@ impl Owner {
             .await?;
             self.put(changed)?;
             self.network_event(EventKind::Disconnect, &network);
-            return self.publish_again().await;
+            return self.publish_again(unpublished).await;
         }
         self.put(changed)
     }
 
     /// Publishes the container's ports on the network that leads to the outside now, when that is another one than before.
-    async fn publish_again(&mut self) -> Result<()> {
+    /// `unpublished`: the one before is left already.
+    async fn publish_again(&mut self, unpublished: bool) -> Result<()> {
         let snapshot = self.current();
         let Some(shim) = snapshot.shim.clone() else { return Ok(()) };
-        let Some(moved) = endpoints::moved(&self.inner, &snapshot.record)? else { return Ok(()) };
+        let moved = endpoints::moved(&self.inner, &snapshot.record)?;
+        let Some(moved) = moved.filter(|m| unpublished || m.is_needed()) else { return Ok(()) };
         let id = &snapshot.record.id;
         match ask(&shim, ShimRequest::State, &[], id).await? {
             Reply::State(state) if state.replaces_relays => {}

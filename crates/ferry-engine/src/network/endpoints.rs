@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ferry_api::EndpointSettings;
 use ferry_api::network::EndpointIpam;
@@ -89,6 +90,9 @@ pub(crate) fn join_all(
         });
         joined.relays.extend(endpoint.relays);
         joined.endpoints.insert(target.name.clone(), endpoint.record);
+    }
+    if let Some(joined) = &joined {
+        give_memory_back(&joined.endpoints);
     }
     if let Some(joined) = &joined
         && targets.iter().any(|t| t.user.is_some())
@@ -216,7 +220,14 @@ pub(crate) struct Move {
     requests: Vec<PublishRequest>,
 }
 
-/// Whether a container's ports are published elsewhere than they should be.
+impl Move {
+    /// Whether the ports are not where they should be.
+    pub fn is_needed(&self) -> bool {
+        self.from != self.to
+    }
+}
+
+/// Where a container's ports are published, and where they should be; none when it has none.
 pub(crate) fn moved(inner: &Inner, record: &ContainerRecord) -> Result<Option<Move>> {
     let requests = network_mode::publish_requests(&record.host_config, &record.config)
         .map_err(EngineError::InvalidParameter)?;
@@ -228,7 +239,7 @@ pub(crate) fn moved(inner: &Inner, record: &ContainerRecord) -> Result<Option<Mo
     let to = current.iter().find(|(name, network, _)| gateways.publish_on(name) && network.publishes());
     let to = to.map(|(name, ..)| name.clone());
     let from = record.endpoints.iter().find(|(_, e)| !e.published.is_empty()).map(|(name, _)| name.clone());
-    Ok((from != to).then_some(Move { from, to, requests }))
+    Ok(Some(Move { from, to, requests }))
 }
 
 /// The first half of a move: the ports are published nowhere.
@@ -257,8 +268,24 @@ pub(crate) fn publish(inner: &Inner, record: &mut ContainerRecord, this: &Move) 
     Ok(relays)
 }
 
+/// Publishing a range of thousands takes memory for a moment, in pieces between others: the kernel gets it back afterwards.
+fn give_memory_back(endpoints: &BTreeMap<String, EndpointRecord>) {
+    const MANY: usize = 1000;
+    const AFTER: Duration = Duration::from_secs(1);
+    if endpoints.values().map(|e| e.published.len()).sum::<usize>() < MANY {
+        return;
+    }
+    let trim = || {
+        std::thread::sleep(AFTER);
+        ferry_sys::supervisor::trim_heap();
+    };
+    // Without a thread it stays as it is.
+    let _ = std::thread::Builder::new().name("ferry-trim".to_owned()).spawn(trim);
+}
+
 /// Leaves all networks, when the container has ended.
 pub(crate) fn leave_all(inner: &Inner, record: &ContainerRecord) {
+    give_memory_back(&record.endpoints);
     for (name, endpoint) in &record.endpoints {
         release(inner, name, endpoint);
     }

@@ -188,6 +188,8 @@ impl Ports {
             let target = SocketAddr::new(container_ip, request.container_port);
             let checked = match hold {
                 true => self.bind_released(protocol, host).map(Some),
+                // Which the kernel may not have at all.
+                false if protocol == Protocol::Sctp => self.bind_released(protocol, host).map(|_| None),
                 false => self.look_up(protocol, host, &mut granted.host).map(|()| None),
             };
             match checked {
