@@ -37,26 +37,32 @@ pub fn cases() -> Vec<Case> {
     all
 }
 
-/// Subnets no other case uses, and one address of each.
+/// Subnets no other case uses, nor another run of the suite on the same host.
 struct Subnets {
     v4: String,
     v6: String,
-    number: u16,
+}
+
+/// Of this run.
+fn run() -> u16 {
+    (std::process::id() & 0xffff) as u16
 }
 
 impl Subnets {
     fn new() -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { v4: format!("10.245.{number}.0/24"), v6: format!("fd00:245:{number:x}::/64"), number }
+        // Of the addresses shared behind carriers' NAT (RFC 6598), which no test machine has routes to.
+        let v4 = format!("100.{}.{number}.0/24", 64 + run() % 64);
+        Self { v4, v6: format!("fd00:{:x}:{number:x}::/64", run()) }
     }
 
     fn v4(&self, last: u8) -> String {
-        format!("10.245.{}.{last}", self.number)
+        self.v4.replace("0/24", &last.to_string())
     }
 
     fn v6(&self, last: &str) -> String {
-        format!("fd00:245:{:x}::{last}", self.number)
+        self.v6.replace("/64", last)
     }
 }
 
@@ -408,10 +414,11 @@ fn published_on_ipv6(t: &Ctx) -> Result<()> {
 }
 
 fn default_bridge(t: &Ctx) -> Result<()> {
+    let s = Subnets::new();
     let options = [
         "--ipv6",
         "--fixed-cidr-v6",
-        "fd00:246::/64",
+        &s.v6,
         "--default-network-opt",
         "bridge=com.docker.network.enable_ipv6=true",
     ];
@@ -419,14 +426,17 @@ fn default_bridge(t: &Ctx) -> Result<()> {
     let client = daemon.client()?;
     daemon::import_images(&t.settings, &client)?;
     let shown = "{{.EnableIPv6}} {{(index .IPAM.Config 1).Subnet}} {{(index .IPAM.Config 1).Gateway}}";
-    equal!(client.ok(&["network", "inspect", "-f", shown, "bridge"])?, "true fd00:246::/64 fd00:246::1");
+    equal!(
+        client.ok(&["network", "inspect", "-f", shown, "bridge"])?,
+        format!("true {} {}", s.v6, s.v6("1"))
+    );
     client.ok(&["run", "-d", "--name", "aa", "busybox", "sleep", "1000"])?;
     let six = "{{.NetworkSettings.GlobalIPv6Address}} {{.NetworkSettings.IPv6Gateway}}";
-    equal!(client.ok(&["inspect", "-f", six, "aa"])?, "fd00:246::2 fd00:246::1");
-    client.run(&["run", "--rm", "busybox", "ping", "-6", "-c", "1", "-w", "2", "fd00:246::2"])?.code(0)?;
+    equal!(client.ok(&["inspect", "-f", six, "aa"])?, format!("{} {}", s.v6("2"), s.v6("1")));
+    client.run(&["run", "--rm", "busybox", "ping", "-6", "-c", "1", "-w", "2", &s.v6("2")])?.code(0)?;
     client.ok(&["network", "create", "n1"])?;
     equal!(client.ok(&["network", "inspect", "-f", "{{.EnableIPv6}} {{len .Options}}", "n1"])?, "true 1");
-    let fixed = client.run(&["run", "--rm", "--ip6", "fd00:246::9", "busybox", "true"])?;
+    let fixed = client.run(&["run", "--rm", "--ip6", &s.v6("9"), "busybox", "true"])?;
     fixed.code(125)?.stderr_has("user specified IP address is supported on user defined networks only")?;
     client.ok(&["rm", "-f", "aa"])?;
     client.ok(&["network", "rm", "n1"])?;
@@ -434,11 +444,12 @@ fn default_bridge(t: &Ctx) -> Result<()> {
 }
 
 fn survives_kills(t: &Ctx) -> Result<()> {
+    let s = Subnets::new();
     let daemon = Daemon::start(&t.settings, "kills6")?;
     let client = daemon.client()?;
     daemon::import_images(&t.settings, &client)?;
-    client.ok(&["network", "create", "--ipv6", "--subnet", "fd00:247::/64", "n1"])?;
-    for (name, address) in [("aa", "fd00:247::2"), ("bb", "fd00:247::b")] {
+    client.ok(&["network", "create", "--ipv6", "--subnet", &s.v6, "n1"])?;
+    for (name, address) in [("aa", &s.v6("2")), ("bb", &s.v6("b"))] {
         client.ok(&[
             "run",
             "-d",
@@ -461,11 +472,11 @@ fn survives_kills(t: &Ctx) -> Result<()> {
         equal!(shown("{{json .}}")?, before);
         client.run(&["exec", "aa", "ping", "-6", "-c", "1", "-w", "2", "bb"])?.code(0)?;
         // What is taken is known.
-        let taken = ["run", "--rm", "--network", "n1", "--ip6", "fd00:247::b", "busybox", "true"];
+        let taken = ["run", "--rm", "--network", "n1", "--ip6", &s.v6("b"), "busybox", "true"];
         client.run(&taken)?.code(125)?.stderr_has("Address already in use")?;
         let next = ["run", "--rm", "--network", "n1", "busybox", "ip", "-6", "addr", "show", "eth0"];
         let next = client.ok(&next)?;
-        check!(next.contains("fd00:247::3/64"), "{next}");
+        check!(next.contains(&(s.v6("3") + "/64")), "{next}");
     }
     client.ok(&["rm", "-f", "aa", "bb"])?;
     client.ok(&["network", "rm", "n1"])?;
@@ -473,12 +484,10 @@ fn survives_kills(t: &Ctx) -> Result<()> {
 }
 
 fn pools_are_spent(t: &Ctx) -> Result<()> {
-    let pools = [
-        "--default-address-pool",
-        "base=10.248.0.0/29,size=30",
-        "--default-address-pool",
-        "base=fd00:248::/63,size=64",
-    ];
+    // Of the addresses for measurements (RFC 2544), and of this run.
+    let (v4, v6) = (format!("198.18.{}", run() % 256), format!("fd00:{:x}:fffe", run()));
+    let (base4, base6) = (format!("base={v4}.0/29,size=30"), format!("base={v6}::/63,size=64"));
+    let pools = ["--default-address-pool", &base4, "--default-address-pool", &base6];
     let daemon = Daemon::start_with(&t.settings, "pools6", None, &pools)?;
     let client = daemon.client()?;
     let spent = "all predefined address pools have been fully subnetted";
@@ -486,20 +495,20 @@ fn pools_are_spent(t: &Ctx) -> Result<()> {
         client.ok(&["network", "create", "--ipv6", name])?;
     }
     let shown = "{{range .IPAM.Config}}{{.Subnet}} {{end}}";
-    equal!(client.ok(&["network", "inspect", "-f", shown, "n2"])?.trim(), "10.248.0.4/30 fd00:248:0:1::/64");
+    equal!(client.ok(&["network", "inspect", "-f", shown, "n2"])?.trim(), format!("{v4}.4/30 {v6}:1::/64"));
     client.run(&["network", "create", "n3"])?.code(1)?.stderr_has(spent)?;
     client.run(&["network", "create", "--ipv4=false", "--ipv6", "n3"])?.code(1)?.stderr_has(spent)?;
     // Gaps are filled.
     client.ok(&["network", "rm", "n1"])?;
     client.ok(&["network", "create", "--ipv6", "n3"])?;
-    equal!(client.ok(&["network", "inspect", "-f", shown, "n3"])?.trim(), "10.248.0.0/30 fd00:248::/64");
+    equal!(client.ok(&["network", "inspect", "-f", shown, "n3"])?.trim(), format!("{v4}.0/30 {v6}::/64"));
     client.ok(&["network", "rm", "n2", "n3"])?;
     Ok(())
 }
 
 fn hundreds_from_a_wide_pool(t: &Ctx) -> Result<()> {
     const NETWORKS: usize = 200;
-    let pools = ["--default-address-pool", "base=10.249.0.0/16,size=28"];
+    let pools = ["--default-address-pool", "base=198.19.0.0/16,size=28"];
     let daemon = Daemon::start_with(&t.settings, "wide6", None, &pools)?;
     let client = daemon.client()?;
     let socket = daemon.socket();
@@ -512,13 +521,15 @@ fn hundreds_from_a_wide_pool(t: &Ctx) -> Result<()> {
     let each = begin.elapsed() / u32::try_from(NETWORKS)?;
     check!(each < Duration::from_millis(100), "{each:?} for each network");
     let shown = "{{(index .IPAM.Config 0).Subnet}}";
-    equal!(client.ok(&["network", "inspect", "-f", shown, "net199"])?, "10.249.12.112/28");
+    let last = client.ok(&["network", "inspect", "-f", shown, "net199"])?;
+    check!(last.starts_with("198.19.") && last.ends_with("/28"), "{last}");
     client.ok(&["network", "prune", "-f"])?;
     equal!(client.ok(&["network", "ls", "-q", "--filter", "type=custom"])?, "");
     Ok(())
 }
 
 fn foreign_bridges_stay(t: &Ctx) -> Result<()> {
+    let s = Subnets::new();
     let daemon = Daemon::start(&t.settings, "foreign6")?;
     let client = daemon.client()?;
     let device = format!("fy6{}", std::process::id() % 100_000);
@@ -528,7 +539,7 @@ fn foreign_bridges_stay(t: &Ctx) -> Result<()> {
     }
     let act = || -> Result<()> {
         let option = format!("com.docker.network.bridge.name={device}");
-        client.ok(&["network", "create", "--subnet", "10.250.0.0/24", "-o", &option, "n1"])?;
+        client.ok(&["network", "create", "--subnet", &s.v4, "-o", &option, "n1"])?;
         daemon.kill()?;
         daemon.up()?;
         let again = client.run(&["network", "create", "-o", &option, "n2"])?;
