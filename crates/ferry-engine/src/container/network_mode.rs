@@ -354,7 +354,7 @@ mod tests {
                 ..Default::default()
             };
             let named = named.iter().map(|name| ((*name).to_owned(), None));
-            let networking = NetworkingConfig { endpoints_config: named.collect(), ..Default::default() };
+            let networking = NetworkingConfig { endpoints_config: named.collect() };
             let all = networks(&NetworkMode::parse(mode), &h, networking, |_| None).unwrap();
             all.into_iter().map(|(name, s)| format!("{name} {}", s.links.join(","))).collect::<Vec<_>>()
         };
