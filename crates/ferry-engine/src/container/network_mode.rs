@@ -1,6 +1,7 @@
 //! `--network` and the options that depend on it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use ferry_api::container::{ContainerConfig, HostConfig};
@@ -102,9 +103,14 @@ pub(crate) fn networks(
         "bridge" | "host" | "none" => name.to_owned(),
         other => find(other).map_or_else(|| other.to_owned(), |(name, _)| name),
     };
-    let mut networks = BTreeMap::new();
+    let mut networks: BTreeMap<String, EndpointSettings> = BTreeMap::new();
     for (name, settings) in &networking.endpoints_config {
-        networks.insert(canonical(name), settings.clone().unwrap_or_default());
+        let settings = settings.clone().unwrap_or_default();
+        match networks.entry(canonical(name)) {
+            Entry::Vacant(entry) => drop(entry.insert(settings)),
+            // One network by its name and by its id.
+            Entry::Occupied(mut entry) => merge(entry.get_mut(), settings),
+        }
     }
     match mode {
         // What clients send beside it by default says nothing.
@@ -135,6 +141,27 @@ pub(crate) fn networks(
             .map_err(|e| format!("invalid config for network {name}: invalid endpoint settings:\n{e}"))?;
     }
     Ok(networks)
+}
+
+/// Adds what else is asked of one endpoint.
+fn merge(settings: &mut EndpointSettings, more: EndpointSettings) {
+    let EndpointSettings { ipam_config, links, aliases, driver_opts, gw_priority, mac_address, .. } = more;
+    settings.ipam_config = settings.ipam_config.take().or(ipam_config);
+    if settings.mac_address.is_empty() {
+        settings.mac_address = mac_address;
+    }
+    if settings.links.is_empty() {
+        settings.links = links;
+    }
+    if settings.aliases.is_empty() {
+        settings.aliases = aliases;
+    }
+    if settings.driver_opts.is_empty() {
+        settings.driver_opts = driver_opts;
+    }
+    if settings.gw_priority == 0 {
+        settings.gw_priority = gw_priority;
+    }
 }
 
 /// Whether a container can be on these networks at once; asked when it starts, as Docker does.
@@ -363,6 +390,18 @@ mod tests {
         assert_eq!(of("bridge", &["one", "two"]), ["one ", "two "]);
         assert_eq!(of("one", &[]), ["one a:b"]);
         assert_eq!(of("one", &["two"]), ["one a:b", "two "]);
+        let by_both = |given: &str| {
+            let named = BTreeMap::from([
+                ("one".to_owned(), Some(EndpointSettings { gw_priority: 7, ..Default::default() })),
+                ("id".to_owned(), Some(EndpointSettings { mac_address: "m".into(), ..Default::default() })),
+            ]);
+            let networking = NetworkingConfig { endpoints_config: named.into_iter().collect() };
+            let find = |_: &str| Some(("one".to_owned(), FixedAddresses::unknown()));
+            let mac = |text: String| text.contains("MAC address m");
+            let h = HostConfig { network_mode: given.into(), ..Default::default() };
+            mac(networks(&NetworkMode::parse(given), &h, networking, find).unwrap_err())
+        };
+        assert!(by_both("id") && by_both("one"), "the address given by id is that of the endpoint");
         assert_eq!(of("host", &["two"]), ["host ", "two "], "refused at the start");
     }
 

@@ -194,7 +194,9 @@ fn ports(record: &ContainerRecord) -> PortMap {
         map.insert(key, List::default());
     }
     for p in record.published() {
-        let binding = PortBinding { host_ip: p.host_ip.to_string(), host_port: p.host_port.to_string() };
+        // A port that is open but has none on the host, where packets are routed.
+        let host_port = if p.host_port == 0 { String::new() } else { p.host_port.to_string() };
+        let binding = PortBinding { host_ip: p.host_ip.to_string(), host_port };
         map.entry(format!("{}/{}", p.container_port, p.protocol)).or_default().get_mut().push(binding);
     }
     map.into()

@@ -1,5 +1,6 @@
 //! `/networks/…`.
 
+use ferry_api::convert::request;
 use ferry_api::network::{NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest};
 use ferry_types::ErrorKind;
 use http::StatusCode;
@@ -24,7 +25,10 @@ pub(crate) fn inspect(call: &Call, name: &str) -> Reply {
 }
 
 pub(crate) async fn create(mut call: Call) -> Reply {
-    let body: NetworkCreateRequest = call.json().await?;
+    let mut body: NetworkCreateRequest = call.json().await?;
+    if !request::knows(call.version, 48) {
+        body.enable_ipv4 = None;
+    }
     created(&call.engine.network_create(body).await?)
 }
 
