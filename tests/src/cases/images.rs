@@ -86,7 +86,9 @@ fn list(t: &Ctx) -> Result<()> {
 fn inspect(t: &Ctx) -> Result<()> {
     let json: serde_json::Value = serde_json::from_str(&t.ok(&["image", "inspect", "busybox"])?)?;
     let image = &json[0];
-    equal!(image["RepoTags"], serde_json::json!(["busybox:latest"]));
+    // Other cases give it further names.
+    let tags = image["RepoTags"].as_array();
+    check!(tags.is_some_and(|tags| tags.contains(&"busybox:latest".into())), "{}", image["RepoTags"]);
     equal!(image["Os"].as_str(), Some("linux"));
     equal!(image["Config"]["Cmd"], serde_json::json!(["sh"]));
     equal!(image["RootFS"]["Layers"].as_array().map(Vec::len), Some(1));

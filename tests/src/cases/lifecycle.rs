@@ -479,8 +479,10 @@ fn rm_refuses_one_that_restarts(t: &Ctx) -> Result<()> {
     let name = t.name("failing");
     t.ok(&["run", "-d", "--name", &name, "--restart", "always", "busybox", "false"])?;
     // From the fifth failure on it waits for seconds.
-    eventually("it waits", Duration::from_secs(20), || {
-        Ok(t.inspect(&name, "{{.State.Status}} {{.RestartCount}}")?.starts_with("restarting 5"))
+    eventually("it waits", Duration::from_secs(40), || {
+        let state = t.inspect(&name, "{{.State.Status}} {{.RestartCount}}")?;
+        let failures = state.strip_prefix("restarting ").and_then(|count| count.parse::<u32>().ok());
+        Ok(failures.is_some_and(|count| count >= 5))
     })?;
     let refused = t.client.run(&["rm", &name])?;
     refused
