@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ferry_image::ImageStore;
-use ferry_network::{AddressPool, BridgeConfig, BridgeNetwork, NetworkStack, StackConfig};
+use ferry_network::{AddressPool, BridgeConfig, BridgeNetwork, Network, NetworkStack, StackConfig};
 use ferry_types::ContainerId;
 
 use crate::Engine;
@@ -46,16 +46,10 @@ impl Engine {
                 let mut endpoints: Vec<_> =
                     records.iter().flat_map(|r| r.endpoints.values().cloned()).collect();
                 endpoints.extend(damaged::endpoints(&inner, &records));
-                let mut without = HashSet::new();
-                let report = inner.bridge.adopt(&endpoints)?;
-                tracing::debug!(?report, "network taken over");
-                without.extend(report.without_veth);
-                for network in inner.networks.all() {
-                    let Some(device) = &network.network else { continue };
-                    let report = device.adopt(&endpoints)?;
-                    tracing::debug!(network = network.record.name, ?report, "network taken over");
-                    without.extend(report.without_veth);
-                }
+                let users = inner.networks.all();
+                let mut networks = vec![Network::Bridge(Arc::clone(&inner.bridge))];
+                networks.extend(users.iter().filter_map(|network| network.network.clone()));
+                let without: HashSet<_> = Network::adopt_all(&networks, &endpoints)?.into_iter().collect();
                 empty_directory(&inner.paths.tmp());
                 Ok((records, without))
             })

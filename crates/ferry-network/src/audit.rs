@@ -101,7 +101,7 @@ impl BridgeNetwork {
     pub fn mend(&self, strays: &Strays) -> Result<(), NetworkError> {
         if !strays.ports.is_empty() || !strays.missing.is_empty() {
             let (wanted, _) = self.expected();
-            let changed = self.stack.firewall().reconcile(self.subnets(), &wanted);
+            let changed = self.stack.firewall().reconcile(&[self.subnets()], &wanted);
             changed.map_err(refused("publish ports on", &self.config().device))?;
         }
         for (index, name) in &strays.veths {

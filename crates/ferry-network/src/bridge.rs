@@ -1,6 +1,6 @@
 //! One bridge with its endpoints.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -214,26 +214,32 @@ impl BridgeNetwork {
     /// # Errors
     /// When netlink refuses.
     pub fn adopt(&self, records: &[EndpointRecord]) -> Result<AdoptReport, NetworkError> {
+        let mut reports = adopt_together(&[self], records)?;
+        Ok(reports.pop().unwrap_or_default())
+    }
+
+    /// What of `adopt` is in memory or about links. `links` are those of the host, `records` those of this bridge.
+    fn take_over(
+        &self,
+        records: &[&EndpointRecord],
+        links: &[&route::Link],
+    ) -> Result<AdoptReport, NetworkError> {
         let fail = |action| kernel(action, &self.config.device);
         let mut report = AdoptReport::default();
-        let mut links = route::links(&mut self.stack.route()).map_err(fail("list ports of"))?;
-        // Somebody deleted the bridge, which was made anew: what was plugged into the old one is plugged into no other.
-        for link in links.iter_mut().filter(|l| l.master.is_none() && l.kind == "veth") {
-            let is_endpoints = |r: &EndpointRecord| r.host_ifindex == link.index && r.host_veth == link.name;
-            if records.iter().any(is_endpoints) {
+        let mut ports: HashMap<u32, &str> = HashMap::new();
+        for link in links {
+            let is_endpoints = |r: &&EndpointRecord| r.host_ifindex == link.index && r.host_veth == link.name;
+            // Somebody deleted the bridge, which was made anew: what was plugged into the old one is plugged into no other.
+            if link.master.is_none() && records.iter().any(is_endpoints) {
                 let plugged = crate::sandbox::plug_in(&mut self.stack.route(), &self.plug(), link.index);
                 plugged.map_err(fail("connect a veth to"))?;
-                link.master = Some(self.device.index);
+                ports.insert(link.index, &link.name);
+            } else if link.master == Some(self.device.index) {
+                ports.insert(link.index, &link.name);
             }
         }
-        let ours = |l: &&route::Link| l.master == Some(self.device.index) && l.kind == "veth";
-        let ports: HashMap<u32, &str> =
-            links.iter().filter(ours).map(|l| (l.index, l.name.as_str())).collect();
-
-        let records: Vec<&EndpointRecord> =
-            records.iter().filter(|r| r.bridge == self.config.device).collect();
         let mut state = self.state();
-        for record in &records {
+        for record in records {
             if state.endpoints.contains_key(&record.endpoint) {
                 continue;
             }
@@ -251,14 +257,8 @@ impl BridgeNetwork {
             }
             state.endpoints.insert(record.endpoint.clone(), record);
         }
-        let wanted: Elements = state.endpoints.values().flat_map(|r| self.elements(r)).collect();
-        let known: Vec<u32> = state.endpoints.values().map(|r| r.host_ifindex).collect();
+        let known: HashSet<u32> = state.endpoints.values().map(|r| r.host_ifindex).collect();
         drop(state);
-
-        let changed = self.stack.firewall().reconcile(self.subnets(), &wanted);
-        let changed = changed.map_err(refused("publish ports on", &self.config.device))?;
-        report.republished = changed.added;
-        report.stray_ports = changed.removed;
         if self.pool.get().is_none() {
             for (index, name) in ports.into_iter().filter(|(i, n)| !known.contains(i) && is_veth_name(n)) {
                 report.stray_veths += 1;
@@ -392,6 +392,46 @@ impl BridgeNetwork {
             prefix: self.config.interface_prefix.clone(),
         }
     }
+}
+
+/// [`BridgeNetwork::adopt`] of several bridges of one stack. What the kernel has is read once for all of them; ports that
+/// were put back or removed are in the last report.
+pub(crate) fn adopt_together(
+    bridges: &[&BridgeNetwork],
+    records: &[EndpointRecord],
+) -> Result<Vec<AdoptReport>, NetworkError> {
+    let Some(first) = bridges.first() else { return Ok(Vec::new()) };
+    let links = route::links(&mut first.stack.route());
+    let links = links.map_err(kernel("list ports of", &first.config.device))?;
+    let mut of_bridge: HashMap<&str, Vec<&EndpointRecord>> = HashMap::new();
+    for record in records {
+        of_bridge.entry(&record.bridge).or_default().push(record);
+    }
+    let mut on_master: HashMap<Option<u32>, Vec<&route::Link>> = HashMap::new();
+    for link in links.iter().filter(|link| link.kind == "veth") {
+        on_master.entry(link.master).or_default().push(link);
+    }
+    let mut reports = Vec::new();
+    for bridge in bridges {
+        let own = of_bridge.get(bridge.config.device.as_str()).map_or(&[][..], Vec::as_slice);
+        let mut links = on_master.get(&Some(bridge.device.index)).cloned().unwrap_or_default();
+        if !own.is_empty() {
+            links.extend(on_master.get(&None).into_iter().flatten());
+        }
+        reports.push(bridge.take_over(own, &links)?);
+    }
+    let subnets: Vec<_> = bridges.iter().map(|bridge| bridge.subnets()).collect();
+    let mut wanted = Elements::default();
+    for bridge in bridges {
+        wanted.extend(bridge.state().endpoints.values().flat_map(|r| bridge.elements(r)));
+    }
+    let changed = first.stack.firewall().reconcile(&subnets, &wanted);
+    let changed = changed.map_err(refused("publish ports on", &first.config.device))?;
+    if let Some(report) = reports.last_mut() {
+        report.republished = changed.added;
+        report.stray_ports = changed.removed;
+    }
+    Ok(reports)
 }
 
 impl Drop for BridgeNetwork {

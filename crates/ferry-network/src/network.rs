@@ -4,8 +4,10 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use ferry_types::EndpointId;
+
 use crate::attach;
-use crate::bridge::BridgeNetwork;
+use crate::bridge::{self, BridgeNetwork};
 use crate::config::{Subnet4, Subnet6};
 use crate::endpoint::{AdoptReport, Endpoint, EndpointRecord, EndpointRequest, Ways};
 use crate::error::{NetworkError, ReleaseError};
@@ -145,6 +147,24 @@ impl Network {
             Self::Bridge(bridge) => bridge.leave(record),
             Self::Parent(network) => network.leave(netns, record),
         }
+    }
+
+    /// [`Network::adopt`] of several networks of one stack, which costs little more than that of one; the endpoints without
+    /// a link on the host.
+    ///
+    /// # Errors
+    /// When netlink refuses.
+    pub fn adopt_all(networks: &[Self], records: &[EndpointRecord]) -> Result<Vec<EndpointId>, NetworkError> {
+        let bridges: Vec<&BridgeNetwork> =
+            networks.iter().filter_map(|network| network.bridge().map(Arc::as_ref)).collect();
+        let mut reports = bridge::adopt_together(&bridges, records)?;
+        for network in networks {
+            if let Self::Parent(network) = network {
+                reports.push(network.adopt(records)?);
+            }
+        }
+        tracing::debug!(?reports, "networks taken over");
+        Ok(reports.into_iter().flat_map(|report| report.without_veth).collect())
     }
 
     /// After a restart: takes over the endpoints of the containers that still run. To be called once, before the first

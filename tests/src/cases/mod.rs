@@ -23,6 +23,7 @@ mod logs;
 pub mod names;
 mod network_drivers;
 mod network_faults;
+mod network_load;
 mod networks;
 mod networks6;
 mod oci;
@@ -100,6 +101,7 @@ pub fn all() -> Vec<Case> {
         ports::cases(),
         network_drivers::cases(),
         network_faults::cases(),
+        network_load::cases(),
         names::cases(),
         networks::cases(),
         networks6::cases(),

@@ -226,20 +226,20 @@ impl Firewall {
     /// Makes the elements that lead into `subnets` exactly `wanted`.
     pub(crate) fn reconcile(
         &mut self,
-        subnets: Subnets,
+        subnets: &[Subnets],
         wanted: &Elements,
     ) -> Result<Reconciled, FirewallError> {
+        let leads_into = |e: &Port| subnets.iter().any(|subnets| leads_into(*subnets, e));
         let present = self.backend.elements()?;
         let wanted_set: HashSet<&Port> = wanted.iter().collect();
         let keys: HashSet<(&str, &[u8])> = wanted.iter().map(|(m, e)| (*m, &e.key[..])).collect();
         // Also a port that leads elsewhere, where it is wanted.
-        let stray = |e: &&Port| {
-            !wanted_set.contains(e) && (leads_into(subnets, e) || keys.contains(&(e.0, &e.1.key[..])))
-        };
+        let stray =
+            |e: &&Port| !wanted_set.contains(e) && (leads_into(e) || keys.contains(&(e.0, &e.1.key[..])));
         let strays: Elements = present.iter().filter(stray).cloned().collect();
         let missing: Elements = wanted.iter().filter(|e| !present.contains(e)).cloned().collect();
         self.backend.change(&missing, &strays)?;
-        self.wanted.published.retain(|packed| !packed.unpack().is_some_and(|p| leads_into(subnets, &p)));
+        self.wanted.published.retain(|packed| !packed.unpack().is_some_and(|p| leads_into(&p)));
         self.wanted.published.extend(wanted.iter().map(Packed::new));
         Ok(Reconciled { added: missing.len(), removed: strays.len() })
     }
