@@ -48,6 +48,7 @@ impl BridgeNetwork {
     pub fn open(stack: &NetworkStack, config: BridgeConfig) -> Result<Self, NetworkError> {
         device::validate(&config)?;
         let stack = Arc::clone(&stack.inner);
+        let config = BridgeConfig { ip_forward: stack.config.firewall.ip_forward, ..config };
         let device = device::open(&mut stack.route(), &config)?;
         let rules = bridge_rules(&config, &stack.config.firewall);
         if let Err(error) = stack.firewall().add_bridge(rules) {

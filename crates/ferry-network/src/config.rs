@@ -115,6 +115,8 @@ pub struct FirewallConfig {
     pub relays: bool,
     /// Whether everybody reaches published ports at containers' own addresses (`--allow-direct-routing`).
     pub direct_routing: bool,
+    /// Whether the kernel is told to forward packets (`--ip-forward`).
+    pub ip_forward: bool,
 }
 
 impl Default for FirewallConfig {
@@ -127,6 +129,7 @@ impl Default for FirewallConfig {
             host_firewall: false,
             relays: true,
             direct_routing: false,
+            ip_forward: true,
         }
     }
 }
@@ -203,6 +206,8 @@ pub struct BridgeConfig {
     pub gateway_mode_ipv4: GatewayMode,
     /// How its containers are reached by IPv6.
     pub gateway_mode_ipv6: GatewayMode,
+    /// Whether the kernel is told to forward packets; what the stack's firewall says counts.
+    pub ip_forward: bool,
     /// Interfaces whose packets reach published ports at containers' own addresses.
     pub trusted_interfaces: Vec<String>,
     /// Whether its containers reach nothing but each other and the host (`--internal`).
@@ -231,6 +236,7 @@ impl BridgeConfig {
             default_host_ip: None,
             gateway_mode_ipv4: GatewayMode::default(),
             gateway_mode_ipv6: GatewayMode::default(),
+            ip_forward: true,
             trusted_interfaces: Vec::new(),
             internal: false,
             interface_prefix: INTERFACE_PREFIX.to_owned(),

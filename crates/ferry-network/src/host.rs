@@ -33,14 +33,18 @@ fn set(path: &str, value: &str) -> Result<(), NetworkError> {
 /// (the rules keep the bridge's own packets off that range).
 pub(crate) fn prepare_bridge(socket: &mut Socket, config: &BridgeConfig) -> Result<(), NetworkError> {
     if config.ipv4.is_some() {
-        set("/proc/sys/net/ipv4/ip_forward", "1")?;
+        if config.ip_forward {
+            set("/proc/sys/net/ipv4/ip_forward", "1")?;
+        }
         set(&format!("/proc/sys/net/ipv4/conf/{}/route_localnet", config.device), "1")?;
     }
     if config.ipv6.is_some() {
         // One that is isolated has no address at all, not even the kernel's own.
         let isolated = config.gateway_mode_ipv6 == GatewayMode::Isolated;
         set(&format!("{IPV6}/{}/disable_ipv6", config.device), if isolated { "1" } else { "0" })?;
-        forward_ipv6(socket)?;
+        if config.ip_forward {
+            forward_ipv6(socket)?;
+        }
     }
     Ok(())
 }

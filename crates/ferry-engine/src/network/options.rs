@@ -20,6 +20,8 @@ pub(crate) struct BridgeOptions {
     pub mode_ipv6: GatewayMode,
     /// The gateway's IPv4 address is not the bridge's: somebody else has it.
     pub inhibit_ipv4: bool,
+    /// Interfaces whose packets reach published ports at containers' own addresses.
+    pub trusted: Vec<String>,
     /// What the names of interfaces inside begin with.
     pub interface_prefix: Option<String>,
 }
@@ -40,6 +42,7 @@ impl BridgeOptions {
             mode_ipv4: GatewayMode::Nat,
             mode_ipv6: GatewayMode::Nat,
             inhibit_ipv4: false,
+            trusted: Vec::new(),
             interface_prefix: None,
         };
         for (name, value) in options {
@@ -102,7 +105,14 @@ impl BridgeOptions {
                     }
                     parsed.interface_prefix = Some(value.clone());
                 }
-                "com.docker.network.bridge.trusted_host_interfaces" => return missing(),
+                "com.docker.network.bridge.trusted_host_interfaces" => {
+                    let names = value.split(':').filter(|name| !name.is_empty());
+                    parsed.trusted = names.map(str::to_owned).collect();
+                    // IFNAMSIZ
+                    if parsed.trusted.iter().any(|name| name.len() > 15) {
+                        return Err(invalid("not names of interfaces"));
+                    }
+                }
                 _ => {}
             }
         }
@@ -163,6 +173,8 @@ mod tests {
                       (strconv.ParseBool: parsing \"x\": invalid syntax)";
         assert_eq!(error, wanted);
         parse("com.docker.network.driver.mtu", "-1").unwrap_err();
+        let trusted = parse("com.docker.network.bridge.trusted_host_interfaces", "vxlan.1:eth3").unwrap();
+        assert_eq!(trusted.trusted, ["vxlan.1", "eth3"]);
         let mode = parse("com.docker.network.bridge.gateway_mode_ipv6", "routed").unwrap();
         assert_eq!((mode.mode_ipv4, mode.mode_ipv6), (GatewayMode::Nat, GatewayMode::Routed));
         for (option, value, text) in [

@@ -139,6 +139,7 @@ impl NetworkRecord {
             mtu: options.mtu,
             icc: options.icc,
             masquerade: options.masquerade,
+            trusted_interfaces: options.trusted.clone(),
             default_host_ip: options.host_ip,
             interface_prefix: options.interface_prefix.clone().unwrap_or_else(|| "eth".to_owned()),
             internal: self.internal,

@@ -141,7 +141,7 @@ pub static DIRECTIVES: &[Directive] = &[
     directive!("insecure-registry", None, "insecure-registries", List, Applied, "list", "Registries that may be reached without TLS"),
     directive!("insecure-tcp", None, "", Bool, Applied, "", "Serve TCP without TLS on addresses other hosts can reach"),
     directive!("ip", None, "ip", Text, Applied, "ip", "Host address of published ports that name none (default 0.0.0.0)"),
-    directive!("ip-forward", None, "ip-forward", Bool, Refused("true", "containers on a bridge need the kernel to forward packets"), "", "Let the kernel forward packets (default true)"),
+    directive!("ip-forward", None, "ip-forward", Bool, Applied, "", "Have the kernel forward packets (default true)"),
     directive!("ip-forward-no-drop", None, "ip-forward-no-drop", Bool, Applied, "", "Leave the policy of the FORWARD chain alone; how ferry always works"),
     directive!("ip-masq", None, "ip-masq", Bool, Applied, "", "Give traffic from the default bridge the host's address (default true)"),
     directive!("ip6tables", None, "ip6tables", Bool, Applied, "", "Add packet filter rules for IPv6 (default true)"),

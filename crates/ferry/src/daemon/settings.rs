@@ -382,6 +382,7 @@ fn firewall(v: &Values) -> Result<FirewallConfig, String> {
         host_firewall,
         relays: v.flag("userland-proxy").unwrap_or(true),
         direct_routing: v.flag("allow-direct-routing").unwrap_or(false),
+        ip_forward: v.flag("ip-forward").unwrap_or(true),
         ..FirewallConfig::default()
     };
     if !config.relays && config.host_firewall {
@@ -563,6 +564,7 @@ mod tests {
         assert!(firewall.host_firewall && firewall.direct_routing && firewall.ipv4 && !firewall.ipv6);
         assert!(matches!(firewall.backend, FirewallBackend::Iptables { ipv4, .. } if ipv4 == "iptables"));
         assert!(!of(&["--userland-proxy=false"], "").unwrap().engine.firewall.relays);
+        assert!(!of(&["--ip-forward=false"], "").unwrap().engine.firewall.ip_forward);
     }
 
     #[test]
