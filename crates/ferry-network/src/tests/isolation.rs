@@ -220,3 +220,57 @@ fn without_rules_nothing_is_filtered_and_relays_serve_published_ports() {
         bridge.release(&web.record).unwrap();
     });
 }
+
+/// Serves a word and the client's address, of either family.
+fn serve_both(netns: &std::os::fd::OwnedFd, port: u16) {
+    let listener = inside(netns, || std::net::TcpListener::bind(("::", port)).unwrap());
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(mut client) = client else { return };
+            let from = client.peer_addr().unwrap().ip().to_canonical();
+            let _ = std::io::Write::write_all(&mut client, format!("web {from}").as_bytes());
+        }
+    });
+}
+
+#[test]
+fn ipv6_ports_are_published_and_unpublished_ones_closed() {
+    with_each_backend(|| {
+        let subnet = "fd00:213::1/64".parse().ok().map(crate::Subnet6::at);
+        let (_stack, bridge) = bridge_with(|c| c.ipv6 = subnet);
+        let outside = neighbour();
+        let run = |line: &str| program(line);
+        if !run("ip -6 address add 2001:db8::1/64 dev uplink nodad") {
+            return say("skipped: ip is not installed");
+        }
+        inside(&outside, || {
+            assert!(program("ip -6 address add 2001:db8::2/64 dev eth0 nodad"));
+            assert!(program("ip -6 route add default via 2001:db8::1"));
+        });
+        let (web, other) = (container(&bridge, vec![tcp(8080, 80)]), container(&bridge, vec![]));
+        serve_both(&web.sandbox.netns, 80);
+        serve_both(&web.sandbox.netns, 81);
+        let host: std::net::Ipv6Addr = "2001:db8::1".parse().unwrap();
+        let ip = web.record.ipv6.unwrap();
+        eventually("the neighbour is connected", || {
+            inside(&outside, || try_tcp((host, 8080)).is_ok_and(|said| said == "web 2001:db8::2"))
+        });
+        // Not even by who has a route.
+        for port in [80, 81] {
+            inside(&outside, || assert_no_tcp((ip, port)));
+            ask_tcp((ip, port));
+        }
+        assert!(ask_tcp((host, 8080)).starts_with("web"));
+        let bridge_address = "web fd00:213::1";
+        for from in [&other, &web] {
+            assert_eq!(inside(&from.sandbox.netns, || ask_tcp((host, 8080))), bridge_address, "hairpin");
+        }
+        // The kernel has no way back to ::1: the shim's relay serves it.
+        drop(std::net::TcpStream::connect((std::net::Ipv6Addr::LOCALHOST, 8080)).unwrap());
+        let relay = web.relays.iter().find(|r| r.host.is_ipv6()).unwrap();
+        accept(&relay.socket).unwrap();
+        assert_eq!(relay.target, std::net::SocketAddr::from((ip, 80)));
+        bridge.release(&web.record).unwrap();
+        inside(&outside, || assert_no_tcp((host, 8080)));
+    });
+}
