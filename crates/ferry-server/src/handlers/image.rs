@@ -127,13 +127,16 @@ pub(crate) async fn push(call: &Call, name: &str) -> Reply {
 
 async fn import(call: Call) -> Reply {
     let source = call.query.get("fromSrc").to_owned();
+    if source.is_empty() {
+        return Err(HttpError::invalid("either fromImage or fromSrc is required"));
+    }
     let options = ImportOptions {
         repo: call.query.owned("repo"),
         tag: call.query.owned("tag"),
         message: call.query.owned("message").unwrap_or_else(|| format!("Imported from {source}")),
         changes: call.query.all("changes"),
         platform: call.query.owned("platform").filter(|_| knows(call.version, 32)),
-        url: Some(source).filter(|s| s != "-" && !s.is_empty()),
+        url: Some(source).filter(|s| s != "-"),
     };
     let engine = call.engine.clone();
     progress(engine.image_import(options, call.reader()).await?).await
