@@ -6,9 +6,12 @@ use std::net::{IpAddr, Ipv6Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use ferry_sys::netlink::{Protocol as Family, Socket};
+
 use super::support::*;
 use crate::{
-    BridgeConfig, BridgeNetwork, Endpoint, EndpointRequest, GatewayMode, NetworkError, Subnet6, Ways,
+    BridgeConfig, BridgeNetwork, ChildKind, Endpoint, EndpointRequest, GatewayMode, MacvlanMode,
+    NetworkError, ParentConfig, ParentNetwork, Subnet6, Ways,
 };
 
 const GATEWAY6: &str = "fd00:213::1";
@@ -282,6 +285,39 @@ fn neighbours_learn_of_a_new_owner_at_once() {
                 connected.unwrap_or_else(|e| panic!("{address}: {e}"));
             }
         });
+    });
+}
+
+#[test]
+fn on_a_parent_interface() {
+    on_a_host(|| {
+        let macvlan = ChildKind::Macvlan(MacvlanMode::Bridge);
+        let mut socket = Socket::open(Family::Route).unwrap();
+        if !ferry_sys::netlink::child::has_kind(&mut socket, macvlan.name()).unwrap() {
+            return;
+        }
+        let _outside = neighbour();
+        let subnet = at6("fd00:213::1/64").map(|s| Subnet6 { bridge: None, ..s });
+        let config = ParentConfig {
+            id: ferry_types::NetworkId::random(),
+            network: "second".to_owned(),
+            kind: macvlan,
+            parent: Some("uplink".to_owned()),
+            made_parent: false,
+            ipv4: None,
+            ipv6: subnet,
+            mtu: None,
+            internal: false,
+        };
+        let network = ParentNetwork::open(&stack(0), config).unwrap();
+        let (a, b) = (network.attach(&request(vec![])).unwrap(), network.attach(&request(vec![])).unwrap());
+        assert_eq!((a.record.ipv4, v6(&a).to_string().as_str()), (None, "fd00:213::2"));
+        assert_eq!(a.record.gateway6, GATEWAY6.parse().ok());
+        serve(&a.sandbox.netns, 80);
+        assert_eq!(inside(&b.sandbox.netns, || ask_tcp((v6(&a), 80))), v6(&b).to_string());
+        let routes =
+            inside(&a.sandbox.netns, || fs::read_to_string("/proc/thread-self/net/ipv6_route").unwrap());
+        assert!(routes.contains("fd000213000000000000000000000001"), "{routes}");
     });
 }
 
