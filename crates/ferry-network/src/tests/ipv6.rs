@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv6Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use ferry_sys::netlink::{Protocol as Family, Socket};
+use ferry_sys::netlink::route::{self, LinkRef};
+use ferry_sys::netlink::{Batch, Protocol as Family, Socket};
 
 use super::support::*;
 use crate::{
@@ -285,6 +286,71 @@ fn neighbours_learn_of_a_new_owner_at_once() {
                 connected.unwrap_or_else(|e| panic!("{address}: {e}"));
             }
         });
+    });
+}
+
+const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+const NEIGHBOUR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
+
+/// The neighbour with an address of IPv6, too, which routes everything through the host.
+fn neighbour6() -> OwnedFd {
+    let netns = neighbour();
+    let give = |interface: &str, address: Ipv6Addr, router: Option<Ipv6Addr>| {
+        let mut socket = Socket::open(Family::Route).unwrap();
+        let index = route::link(&mut socket, LinkRef::Name(interface)).unwrap().unwrap().index;
+        let mut batch = Batch::new();
+        route::add_address(&mut batch, index, address, 64);
+        if let Some(router) = router {
+            route::add_default_route(&mut batch, index, router);
+        }
+        socket.execute(batch).unwrap();
+    };
+    give("uplink", HOST6, None);
+    inside(&netns, || give("eth0", NEIGHBOUR6, Some(HOST6)));
+    netns
+}
+
+#[test]
+fn the_outside_sees_the_host_and_reaches_published_ports_only() {
+    on_a_host(|| {
+        let stack = stack(0);
+        let outside = neighbour6();
+        let bridge = BridgeNetwork::open(&stack, dual()).unwrap();
+        let web = container(&bridge, vec![tcp(8080, 80)]);
+        for port in [80, 81] {
+            serve(&web.sandbox.netns, port);
+        }
+        serve(&outside, 443);
+        let c = &web.sandbox.netns;
+        assert_eq!(inside(c, || ask_tcp((NEIGHBOUR6, 443))), HOST6.to_string());
+        // Clients keep their addresses.
+        assert_eq!(inside(&outside, || ask_tcp((HOST6, 8080))), NEIGHBOUR6.to_string());
+        for port in [80, 81] {
+            inside(&outside, || assert_no_tcp((v6(&web), port)));
+        }
+        // A container of the bridge comes back through it.
+        let other = container(&bridge, vec![]);
+        assert_eq!(inside(&other.sandbox.netns, || ask_tcp((HOST6, 8080))), GATEWAY6);
+        bridge.release(&web.record).unwrap();
+        inside(&outside, || assert_no_tcp((HOST6, 8080)));
+    });
+}
+
+#[test]
+fn routed_containers_are_reached_at_their_own_addresses() {
+    on_a_host(|| {
+        let stack = stack(0);
+        let outside = neighbour6();
+        let config = BridgeConfig { gateway_mode_ipv6: GatewayMode::Routed, ..dual() };
+        let bridge = BridgeNetwork::open(&stack, config).unwrap();
+        let web = container(&bridge, vec![tcp(8080, 80)]);
+        for port in [80, 81] {
+            serve(&web.sandbox.netns, port);
+        }
+        serve(&outside, 443);
+        assert_eq!(inside(&web.sandbox.netns, || ask_tcp((NEIGHBOUR6, 443))), v6(&web).to_string());
+        assert_eq!(inside(&outside, || ask_tcp((v6(&web), 80))), NEIGHBOUR6.to_string());
+        inside(&outside, || assert_no_tcp((v6(&web), 81)));
     });
 }
 
