@@ -1,11 +1,12 @@
 //! Networks of containers: bridges, endpoints, addresses, published ports.
 //!
-//! Everything goes through rtnetlink and nf_tables sockets of this process; no program is executed.
+//! Everything goes through rtnetlink and nf_tables sockets of this process; no program is executed but iptables, where the
+//! kernel has no nf_tables or the user wants it so.
 //! The crate is synchronous: calls take well under a millisecond on the start path and may be made
 //! from any thread. What is slow in the kernel (making namespaces, deleting devices) is done by
 //! background threads owned by [`NetworkStack`].
 //!
-//! [`NetworkStack`] owns the nft table and the threads; a [`Network`] is a bridge in it ([`BridgeNetwork`]) or has its
+//! [`NetworkStack`] owns the firewall and the threads; a [`Network`] is a bridge in it ([`BridgeNetwork`]) or has its
 //! endpoints on an interface of the host's ([`ParentNetwork`]).
 
 #![forbid(unsafe_code)]
