@@ -2,9 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::thread;
 
-use ferry_shim_proto::Relay;
+use ferry_shim_proto::{Relay, Request};
 use ferry_types::net::Protocol;
 
 use crate::bed::{Bed, PATIENCE, await_that};
@@ -62,6 +63,43 @@ fn tcp_connections_are_copied_with_half_close() {
     bed.kill();
     bed.finish();
     assert!(TcpStream::connect(address).is_err(), "the port is still open");
+}
+
+#[test]
+fn relays_are_replaced_while_the_container_runs() {
+    let server = |word: &'static str| {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = server.local_addr().unwrap();
+        thread::spawn(move || {
+            for connection in server.incoming() {
+                connection.unwrap().write_all(word.as_bytes()).unwrap();
+            }
+        });
+        target
+    };
+    let ask = |address| {
+        let mut said = String::new();
+        TcpStream::connect(address).unwrap().read_to_string(&mut said).unwrap();
+        said
+    };
+    let (address, relay) = tcp(server("first"));
+    let mut bed = bed_with(vec![relay]);
+    assert!(bed.subscribe().replaces_relays);
+    assert_eq!(ask(address), "first");
+    // The port is free at once.
+    bed.call(Request::Relays { relays: Vec::new() }).unwrap();
+    assert!(TcpStream::connect(address).is_err());
+    let listener = TcpListener::bind(address).unwrap();
+    let relays = vec![Relay { protocol: Protocol::Tcp, target: server("second") }];
+    bed.client().call(Request::Relays { relays }, &[listener.as_fd()]).unwrap();
+    drop(listener);
+    assert_eq!(ask(address), "second");
+    // One socket for each, and no sctp.
+    let relays = vec![Relay { protocol: Protocol::Tcp, target: address }];
+    bed.call(Request::Relays { relays }).unwrap_err();
+    assert_eq!(ask(address), "second");
+    bed.kill();
+    bed.finish();
 }
 
 #[test]
