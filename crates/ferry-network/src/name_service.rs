@@ -22,7 +22,7 @@ use std::os::fd::BorrowedFd;
 
 use ferry_sys::netlink::nft::{self, BaseChain, Hook, Transaction};
 use ferry_sys::netlink::nft_expr::{Base, Expr, MetaKey, REG_1};
-use ferry_sys::netlink::{Protocol as Family, Socket};
+use ferry_sys::netlink::{NetlinkError, Protocol as Family, Socket};
 use ferry_types::net::Protocol;
 
 use crate::error::NetworkError;
@@ -63,10 +63,14 @@ pub fn name_sockets(netns: BorrowedFd<'_>) -> Result<NameSockets, NetworkError> 
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&udp, QUEUE);
         let tcp = TcpListener::bind((NAME_SERVER, 0)).map_err(failed("bind name socket"))?;
         let (udp_port, tcp_port) = (udp.local_addr(), tcp.local_addr());
+        let mut socket = Socket::open(Family::Netfilter).map_err(failed("open nf_tables"))?;
+        let refused = |e: NetlinkError| failed("redirect name queries")(e.into());
         let mut tx = Transaction::new(nft::Family::Ip);
-        // Whatever an earlier engine had in it; what is not there cannot be deleted, so it is made first.
-        tx.add_table(TABLE);
-        tx.delete_table(nft::Family::Ip, TABLE);
+        // Whatever an earlier engine had in it. Not in a new namespace: the kernel closes a socket that deleted something
+        // only after an RCU grace period, some ten milliseconds.
+        if nft::table_exists(&mut socket, nft::Family::Ip, TABLE).map_err(refused)? {
+            tx.delete_table(nft::Family::Ip, TABLE);
+        }
         tx.add_table(TABLE);
         for (chain, priority) in [(QUERIES, -100), (RESPONSES, -300)] {
             tx.add_chain(TABLE, chain, Some(BaseChain { kind: "filter", hook: Hook::Output, priority }));
@@ -76,8 +80,7 @@ pub fn name_sockets(netns: BorrowedFd<'_>) -> Result<NameSockets, NetworkError> 
             tx.add_rule(TABLE, QUERIES, &rewrite(protocol, DESTINATION, PORT, port));
             tx.add_rule(TABLE, RESPONSES, &rewrite(protocol, SOURCE, port, PORT));
         }
-        let mut socket = Socket::open(Family::Netfilter).map_err(failed("open nf_tables"))?;
-        tx.commit(&mut socket).map_err(|e| failed("redirect name queries")(e.into()))?;
+        tx.commit(&mut socket).map_err(refused)?;
         Ok(NameSockets { udp, tcp })
     })
 }
