@@ -129,7 +129,7 @@ async fn dispatch(route: Route, call: Call) -> Reply {
         Route::ContainerList => container::list(&call),
         Route::ContainerCreate => container::create(call).await,
         Route::ContainerPrune => container::prune(&call).await,
-        Route::ContainerInspect(id) => container::inspect(&call, &id),
+        Route::ContainerInspect(id) => container::inspect(&call, &id).await,
         Route::ContainerTop(id) => container::top(&call, &id).await,
         Route::ContainerLogs(id) => stream::logs(call, &id).await,
         Route::ContainerChanges(id) => container::changes(&call, &id).await,

@@ -30,6 +30,17 @@ def test_attach_as_a_stream(run):
     assert (out, err) == (b"out\n", b"err\n")
 
 
+def test_how_it_ended_is_known_when_the_stream_ends(run):
+    for _ in range(20):
+        container = run(["sh", "-c", "echo x; exit 7"], start=False)
+        stream = container.attach(stream=True)
+        container.start()
+        assert b"".join(stream) == b"x\n"
+        container.reload()
+        state = container.attrs["State"]
+        assert (state["Status"], state["ExitCode"]) == ("exited", 7)
+
+
 def test_logs(run):
     container = run(["sh", "-c", "echo good; echo bad >&2"])
     container.wait()

@@ -2,10 +2,11 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ferry_api::EndpointSettings;
-use ferry_shim_proto::AttachStreams;
+use ferry_shim_proto::{AttachStreams, Reply, Request as ShimRequest};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::record::ContainerRecord;
@@ -50,11 +51,16 @@ pub(crate) enum OwnerRequest {
     Remove { volumes: bool, reply: ReplyTo<()> },
 }
 
+/// How long a shim may take to say whether its container has ended, and the engine to take note.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// How the rest of the engine reaches a container.
 pub(crate) struct ContainerHandle {
     pub(super) requests: mpsc::Sender<OwnerRequest>,
     pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(super) attaching: watch::Sender<usize>,
+    /// Whether a client was ever attached to it.
+    pub(super) had_clients: AtomicBool,
 }
 
 /// Announces that a client is being attached, until it is dropped.
@@ -70,6 +76,7 @@ impl ContainerHandle {
     /// Announces that a client is being attached. A start waits for it, see [`Self::attached`].
     pub fn attaching(self: &Arc<Self>) -> Attaching {
         self.attaching.send_modify(|clients| *clients += 1);
+        self.had_clients.store(true, Ordering::Relaxed);
         Attaching(Arc::clone(self))
     }
 
@@ -79,6 +86,27 @@ impl ContainerHandle {
         let mut clients = self.attaching.subscribe();
         // A client that hangs half-way must not keep the container from starting.
         let _ = tokio::time::timeout(Duration::from_secs(2), clients.wait_for(|clients| *clients == 0)).await;
+    }
+
+    /// The snapshot after an end that a client may know of by the end of its stream. The stream ends in the shim, a moment before
+    /// the engine hears of it, and clients ask at once how it ended.
+    pub async fn settled(&self) -> Arc<Snapshot> {
+        let snapshot = self.snapshot();
+        let (true, Some(shim), true) =
+            (self.had_clients.load(Ordering::Relaxed), &snapshot.shim, snapshot.state.live().is_some())
+        else {
+            return snapshot;
+        };
+        // The shim answers after it has told everything it knows.
+        let told = tokio::time::timeout(SETTLE, shim.call(ShimRequest::State, &[])).await;
+        if let Ok(Ok(Reply::State(state))) = told
+            && state.exited.is_some()
+        {
+            let mut later = self.watch();
+            let ended = later.wait_for(|s| s.exits != snapshot.exits || s.state.live().is_none());
+            let _ = tokio::time::timeout(SETTLE, ended).await;
+        }
+        self.snapshot()
     }
 
     /// The present snapshot.

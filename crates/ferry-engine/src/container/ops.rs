@@ -42,8 +42,8 @@ impl Engine {
     }
 
     /// Everything about a container.
-    pub fn container_inspect(&self, id: &str, size: bool) -> Result<ContainerInspect> {
-        let snapshot = self.inner.containers.find(id)?.snapshot();
+    pub async fn container_inspect(&self, id: &str, size: bool) -> Result<ContainerInspect> {
+        let snapshot = self.inner.containers.find(id)?.settled().await;
         let mut inspect = view::inspect(&self.inner, &snapshot);
         if size {
             let (rw, root) = super::list::sizes(&self.inner, &snapshot.record)?;

@@ -62,7 +62,12 @@ pub(crate) fn spawn(
         unsaved: None,
     };
     tokio::spawn(owner.run(exited));
-    Arc::new(ContainerHandle { requests, snapshot: watch, attaching: watch::Sender::new(0) })
+    Arc::new(ContainerHandle {
+        requests,
+        snapshot: watch,
+        attaching: watch::Sender::new(0),
+        had_clients: false.into(),
+    })
 }
 
 pub(super) struct Owner {

@@ -27,8 +27,8 @@ pub(crate) async fn create(mut call: Call) -> Reply {
     created(&answer)
 }
 
-pub(crate) fn inspect(call: &Call, id: &str) -> Reply {
-    let mut container = call.engine.container_inspect(id, call.query.bool("size"))?;
+pub(crate) async fn inspect(call: &Call, id: &str) -> Reply {
+    let mut container = call.engine.container_inspect(id, call.query.bool("size")).await?;
     response::container_inspect(&mut container, call.version);
     json(&container)
 }
