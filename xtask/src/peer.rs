@@ -135,6 +135,11 @@ impl Drop for Peer {
         if let Err(error) = self.daemon.wait() {
             ui::note(format!("waiting for dockerd: {error}"));
         }
+        // dockerd keeps its own network namespace mounted there, also after its end.
+        let namespace = self.run.join("exec/netns/default");
+        if namespace.exists() {
+            report(sh::capture(&mut sh::cmd("umount", [namespace.display().to_string()])));
+        }
         for dir in [&self.run, &self.data] {
             if let Err(error) = std::fs::remove_dir_all(dir) {
                 ui::note(format!("{} stays: {error}", dir.display()));
