@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::{cases, check, equal};
 use crate::harness::daemon::{self, Daemon};
+use crate::harness::network::{self, sleeper};
 use crate::harness::{Case, Ctx, process};
 
 pub fn cases() -> Vec<Case> {
@@ -66,34 +67,12 @@ fn ip(args: &[&str]) -> Result<String> {
     process::ok(command)
 }
 
-/// Makes a network that is removed when `act` is done, with what is on it.
 fn with_network(t: &Ctx, what: &str, options: &[&str], act: impl FnOnce(&str) -> Result<()>) -> Result<()> {
-    let name = t.name(what);
-    let mut args = vec!["network", "create"];
-    args.extend(options);
-    args.push(&name);
-    t.ok(&args)?;
-    let outcome = act(&name);
-    let listed = t.ok(&["ps", "-aq", "--filter", &format!("network={name}")])?;
-    for id in listed.lines() {
-        t.client.run(&["rm", "-f", id])?;
-    }
-    let removed = t.client.run(&["network", "rm", &name])?;
-    outcome?;
-    removed.code(0).map(drop)
-}
-
-fn sleeper(t: &Ctx, what: &str, network: &str, options: &[&str]) -> Result<String> {
-    let name = t.name(what);
-    let mut args = vec!["run", "-d", "--name", &name, "--network", network];
-    args.extend(options);
-    args.extend(["busybox", "sleep", "1000"]);
-    t.ok(&args)?;
-    Ok(name)
+    network::with_network(t, &t.name(what), options, act)
 }
 
 fn reaches(t: &Ctx, from: &str, to: &str) -> Result<bool> {
-    Ok(t.client.run(&["exec", from, "ping", "-c", "1", "-w", "2", to])?.code == 0)
+    network::reaches(t, from, "", to)
 }
 
 fn routes(t: &Ctx, container: &str) -> Result<String> {

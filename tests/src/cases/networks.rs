@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::{cases, check, equal};
 use crate::harness::daemon::{self, Daemon};
+use crate::harness::network::{self, sleeper};
 use crate::harness::{Case, Ctx, eventually};
 
 pub fn cases() -> Vec<Case> {
@@ -41,35 +42,16 @@ fn address(subnet: &str, last: u8) -> String {
     subnet.replace("0/24", &last.to_string())
 }
 
-/// Makes a network that is removed when `act` is done, with what is on it.
+/// Makes a network with a subnet of its own that is removed when `act` is done, with what is on it.
 fn with_network(t: &Ctx, options: &[&str], act: impl FnOnce(&str, &str) -> Result<()>) -> Result<()> {
     let subnet = subnet();
     let name = t.name(&format!("net{}", subnet.split('.').nth(2).unwrap_or_default()));
-    let mut args = vec!["network", "create", "--subnet", &subnet];
-    args.extend(options);
-    args.push(&name);
-    t.ok(&args)?;
-    let outcome = act(&name, &subnet);
-    let listed = t.ok(&["ps", "-aq", "--filter", &format!("network={name}")])?;
-    for id in listed.lines() {
-        t.client.run(&["rm", "-f", id])?;
-    }
-    let removed = t.client.run(&["network", "rm", &name])?;
-    outcome?;
-    removed.code(0).map(drop)
-}
-
-fn sleeper(t: &Ctx, what: &str, network: &str, options: &[&str]) -> Result<String> {
-    let name = t.name(what);
-    let mut args = vec!["run", "-d", "--name", &name, "--network", network];
-    args.extend(options);
-    args.extend(["busybox", "sleep", "1000"]);
-    t.ok(&args)?;
-    Ok(name)
+    let options = [&["--subnet", &subnet], options].concat();
+    network::with_network(t, &name, &options, |name| act(name, &subnet))
 }
 
 fn reaches(t: &Ctx, from: &str, to: &str) -> Result<bool> {
-    Ok(t.client.run(&["exec", from, "ping", "-c", "1", "-w", "2", to])?.code == 0)
+    network::reaches(t, from, "", to)
 }
 
 fn made_shown_and_removed(t: &Ctx) -> Result<()> {

@@ -6,6 +6,7 @@ pub mod client;
 pub mod daemon;
 pub mod http;
 pub mod leaks;
+pub mod network;
 pub mod process;
 pub mod pty;
 pub mod registry;
