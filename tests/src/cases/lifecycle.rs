@@ -484,10 +484,12 @@ fn rm_refuses_one_that_restarts(t: &Ctx) -> Result<()> {
         let failures = state.strip_prefix("restarting ").and_then(|count| count.parse::<u32>().ok());
         Ok(failures.is_some_and(|count| count >= 5))
     })?;
-    let refused = t.client.run(&["rm", &name])?;
-    refused
-        .code(1)?
-        .stderr_has("container is restarting: stop the container before removing or force remove")?;
+    // Between two waits it runs, and then another reason is given.
+    eventually("it is refused for restarting", Duration::from_secs(40), || {
+        let refused = t.client.run(&["rm", &name])?;
+        let why = "container is restarting: stop the container before removing or force remove";
+        Ok(refused.code(1)?.stderr.contains(why))
+    })?;
     t.ok(&["rm", "-f", &name])?;
     t.client.run(&["inspect", &name])?.code(1).map(drop)
 }
