@@ -87,6 +87,7 @@ fn chore(args: &Args, unit: bool, integration: bool, steps: &mut Steps, count: &
         apt::install(&[
             "debootstrap",
             "iproute2",
+            "iputils-ping",
             "redis-tools",
             "util-linux",
             "nftables",
@@ -98,6 +99,8 @@ fn chore(args: &Args, unit: bool, integration: bool, steps: &mut Steps, count: &
     steps.done("all there");
 
     if unit {
+        // The firewall is tried with each of its back ends.
+        apt::install(&["iptables"])?;
         steps.next("Unit tests");
         let units = unit_tests()?;
         count.add(units);
