@@ -10,6 +10,18 @@ pub use ferry_network::{FirewallBackend, FirewallConfig};
 use ferry_types::net::Protocol;
 use ipnet::{Ipv4Net, Ipv6Net};
 
+/// The bridge of containers that name no network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum DefaultBridge {
+    /// `docker0`, or the first free name of ferry's own.
+    #[default]
+    Automatic,
+    /// The interface of this name, made when it is not there.
+    Named(String),
+    /// There is none (`--bridge none`): such containers have a loopback interface only.
+    None,
+}
+
 /// Settings of one engine. Two engines on a host must differ in every path, in `bridge` and in `bip`.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
@@ -17,9 +29,9 @@ pub struct EngineConfig {
     pub data_root: PathBuf,
     /// Sockets and bundles of running containers: what a reboot may clear.
     pub exec_root: PathBuf,
-    /// Interface name of the default bridge. When absent: `docker0`, as scripts expect, or `ferry0` on a host where
-    /// somebody else has a `docker0`.
-    pub bridge: Option<String>,
+    /// The default bridge: unless named `docker0`, as scripts expect, or `ferry0` on a host where somebody else has a
+    /// `docker0`.
+    pub bridge: DefaultBridge,
     /// Address and prefix length of the default bridge; chosen free of conflicts when absent.
     pub bip: Option<(Ipv4Addr, u8)>,
     /// Whether the default bridge has IPv6.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use ferry_image::ImageStore;
-use ferry_network::{BridgeNetwork, NetworkStack};
+use ferry_network::{BridgeConfig, BridgeNetwork, Network, NetworkStack};
 use ferry_types::{ContainerId, ContainerName, Digest};
 
 use crate::config::EngineConfig;
@@ -33,7 +33,8 @@ pub(crate) struct Inner {
     pub live: Live,
     /// The firewall, and what keeps networks' background threads alive.
     pub network: NetworkStack,
-    pub bridge: Arc<BridgeNetwork>,
+    /// The default bridge, unless it was not wanted.
+    pub bridge: Option<Arc<BridgeNetwork>>,
     /// Users' networks.
     pub networks: Networks,
     pub names: NameService,
@@ -49,10 +50,20 @@ pub(crate) struct Inner {
     /// Identifies the engine in `info`, stable over restarts.
     pub engine_id: String,
     /// Held while the engine owns its data root, its exec root and its bridge.
-    pub _claims: (std::fs::File, std::fs::File, std::os::unix::net::UnixDatagram),
+    pub _claims: (std::fs::File, std::fs::File, Option<std::os::unix::net::UnixDatagram>),
 }
 
 impl Inner {
+    /// The settings of the default bridge, if there is one.
+    pub fn bridge_config(&self) -> Option<&BridgeConfig> {
+        self.bridge.as_deref().map(BridgeNetwork::config)
+    }
+
+    /// The default bridge as a network.
+    pub fn default_network(&self) -> Option<Network> {
+        self.bridge.clone().map(Network::Bridge)
+    }
+
     /// Lower layers of a container's image and its own writable directories.
     pub fn overlay(&self, id: &ContainerId, image: &Digest) -> Result<ferry_types::Overlay> {
         let dir = self.paths.container(id);

@@ -47,7 +47,9 @@ mod volume_ops;
 
 pub use cdi::DEFAULT_DIRS as DEFAULT_CDI_DIRS;
 pub use check::CheckOptions;
-pub use config::{DefaultSeccomp, EngineConfig, FirewallBackend, FirewallConfig, LiveSettings};
+pub use config::{
+    DefaultBridge, DefaultSeccomp, EngineConfig, FirewallBackend, FirewallConfig, LiveSettings,
+};
 pub use container::attach::Attachment;
 pub use error::{EngineError, Result};
 pub use exec::ExecAttachment;

@@ -14,7 +14,7 @@ use ferry_network::{AddressPool, BridgeConfig, BridgeNetwork, Network, NetworkSt
 use ferry_types::ContainerId;
 
 use crate::Engine;
-use crate::config::EngineConfig;
+use crate::config::{DefaultBridge, EngineConfig};
 use crate::container::{damaged, recover};
 use crate::error::{EngineError, Result};
 use crate::init_program::InitProgram;
@@ -39,6 +39,8 @@ impl Engine {
         tokio::spawn(Arc::clone(&inner.shims).keep_filled());
         let records = recover::load_records(&inner.paths.containers(), &inner.volumes)?;
         let read = began.elapsed();
+        // Links that vanish while it is looked at them are told of afterwards.
+        let news = inner.network.link_news()?;
         let (records, without) = {
             let inner = Arc::clone(&inner);
             crate::blocking(move || {
@@ -47,7 +49,7 @@ impl Engine {
                     records.iter().flat_map(|r| r.endpoints.values().cloned()).collect();
                 endpoints.extend(damaged::endpoints(&inner, &records));
                 let users = inner.networks.all();
-                let mut networks = vec![Network::Bridge(Arc::clone(&inner.bridge))];
+                let mut networks: Vec<Network> = inner.default_network().into_iter().collect();
                 networks.extend(users.iter().filter_map(|network| network.network.clone()));
                 let without: HashSet<_> = Network::adopt_all(&networks, &endpoints)?.into_iter().collect();
                 empty_directory(&inner.paths.tmp());
@@ -62,7 +64,7 @@ impl Engine {
         tracing::debug!(?parts, records = ?(read - parts), network = ?(network - read), total = ?began.elapsed(), "open");
         crate::network::reconcile::take_over(&inner, &without).await;
         let (weak, runtime) = (Arc::downgrade(&inner), tokio::runtime::Handle::current());
-        inner.network.watch_links(move |indices| {
+        inner.network.watch_links(news, move |indices| {
             crate::network::reconcile::links_deleted(&weak, &runtime, indices);
         })?;
         if let Some(limit) = inner.config.log_budget {
@@ -93,9 +95,11 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
     let database = crate::database::open(&paths)?;
     let images = Arc::new(ImageStore::open(&paths.images(), Arc::new(database))?);
     let engine_id = engine_id(&paths.data_root().join("engine-id"))?;
-    let (device, bridge_claim) = bridge_device(&config, &paths)?;
+    let bridge = bridge_device(&config, &paths)?;
+    let (device, bridge_claim) = bridge.map_or((None, None), |(device, claim)| (Some(device), Some(claim)));
     let stack = StackConfig {
-        table_name: format!("ferry-{device}"),
+        // Without a bridge of its own name the engine has its id's.
+        table_name: format!("ferry-{}", device.as_deref().unwrap_or(&engine_id[..12])),
         pool_size: config.warm_sandboxes,
         spare: config.warm_sandboxes.min(2),
         firewall: config.firewall.clone(),
@@ -103,22 +107,27 @@ fn open_parts(config: EngineConfig) -> Result<Inner> {
     let network = NetworkStack::open(stack)?;
     let pools = pools(&config, &engine_id);
     let taken = || Networks::recorded_subnets(&paths.networks());
-    let choice = Choice { stack: &network, device: &device, pools: &pools, taken: &taken };
-    let (ipv4, ipv6) = default_bridge::addresses(&config, &choice)?;
-    let bridge = BridgeConfig {
-        ipv4,
-        ipv6,
-        mtu: config.mtu,
-        icc: config.icc,
-        masquerade: config.masquerade,
-        default_host_ip: config.default_host_ip,
-        ..BridgeConfig::new(&device)
+    let bridge = match &device {
+        None => None,
+        Some(device) => {
+            let choice = Choice { stack: &network, device, pools: &pools, taken: &taken };
+            let (ipv4, ipv6) = default_bridge::addresses(&config, &choice)?;
+            Some(BridgeConfig {
+                ipv4,
+                ipv6,
+                mtu: config.mtu,
+                icc: config.icc,
+                masquerade: config.masquerade,
+                default_host_ip: config.default_host_ip,
+                ..BridgeConfig::new(device)
+            })
+        }
     };
     let (bridge, networks) = network.open_together(|| -> Result<_> {
-        let bridge = Arc::new(BridgeNetwork::open(&network, bridge)?);
+        let bridge = bridge.map(|bridge| BridgeNetwork::open(&network, bridge).map(Arc::new)).transpose()?;
         Ok((bridge, Networks::open(paths.networks(), network.clone(), pools)?))
     })?;
-    for obstacle in network.obstacles(&device) {
+    for obstacle in device.iter().flat_map(|device| network.obstacles(device)) {
         tracing::warn!("{obstacle}; see docs/firewall.md");
     }
     let names = NameService::new(config.name_server.clone(), paths.name_socket());
@@ -174,11 +183,13 @@ fn pools(config: &EngineConfig, engine_id: &str) -> Vec<AddressPool> {
 /// How many engines of a host find a bridge's name by themselves.
 const BRIDGES: u32 = 64;
 
-/// The default bridge's interface name, claimed. A name chosen by ferry is remembered, so that the engine finds its own bridge
+/// The default bridge's interface name, claimed, if it is to have one. A name chosen by ferry is remembered, so that the engine finds its own bridge
 /// again and never takes another engine's that is in use.
-fn bridge_device(config: &EngineConfig, paths: &Paths) -> Result<(String, UnixDatagram)> {
-    if let Some(name) = &config.bridge {
-        return Ok((name.clone(), claim_bridge(name)?));
+fn bridge_device(config: &EngineConfig, paths: &Paths) -> Result<Option<(String, UnixDatagram)>> {
+    match &config.bridge {
+        DefaultBridge::None => return Ok(None),
+        DefaultBridge::Named(name) => return Ok(Some((name.clone(), claim_bridge(name)?))),
+        DefaultBridge::Automatic => {}
     }
     let path = paths.data_root().join("bridge");
     let fail = |action| {
@@ -193,7 +204,7 @@ fn bridge_device(config: &EngineConfig, paths: &Paths) -> Result<(String, UnixDa
     if !remembered.is_empty()
         && let Some(claim) = unless_taken(claim_bridge(&remembered))?
     {
-        return Ok((remembered, claim));
+        return Ok(Some((remembered, claim)));
     }
     let device = |name: &str| Path::new("/sys/class/net").join(name);
     // What is called docker0 may be Docker's.
@@ -202,7 +213,7 @@ fn bridge_device(config: &EngineConfig, paths: &Paths) -> Result<(String, UnixDa
     for name in docker.into_iter().chain(own) {
         if let Some(claim) = unless_taken(claim_bridge(&name))? {
             fs::write(&path, &name).map_err(fail("write"))?;
-            return Ok((name, claim));
+            return Ok(Some((name, claim)));
         }
     }
     let last = BRIDGES - 1;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::Engine;
+use crate::config::DefaultBridge;
 
 /// The bridge whose name others know, too, stays as with Docker.
 const WELL_KNOWN: &str = "docker0";
@@ -16,9 +17,10 @@ impl Engine {
         if inner.containers.all().iter().any(|handle| handle.snapshot().state.live().is_some()) {
             return;
         }
-        let made_up = inner.config.bridge.is_none() && inner.bridge.config().device != WELL_KNOWN;
+        let chosen = inner.config.bridge == DefaultBridge::Automatic;
+        let made_up = inner.bridge.clone().filter(|b| chosen && b.config().device != WELL_KNOWN);
         let cleared = tokio::task::spawn_blocking(move || {
-            if made_up && let Err(error) = inner.bridge.close(false) {
+            if let Some(Err(error)) = made_up.map(|bridge| bridge.close(false)) {
                 tracing::warn!(%error, "the default bridge is left behind");
             }
             if let Err(error) = inner.network.destroy() {

@@ -182,8 +182,9 @@ impl Engine {
 
     /// What of the configuration, and of others' firewalls, needs the user's attention.
     fn warnings(&self) -> Vec<String> {
-        let obstacles = self.inner.network.obstacles(&self.inner.bridge.config().device);
-        let obstacles = obstacles.into_iter().map(|o| format!("WARNING: {o}"));
+        let device = self.inner.bridge_config().map(|config| config.device.as_str());
+        let obstacles = device.into_iter().flat_map(|device| self.inner.network.obstacles(device));
+        let obstacles = obstacles.map(|o| format!("WARNING: {o}"));
         self.inner.config.warnings.iter().cloned().chain(obstacles).collect()
     }
 

@@ -48,13 +48,14 @@ impl Refusal {
 /// The addresses of a network.
 #[derive(Debug)]
 pub(crate) struct Addresses {
-    ipv4: Option<Ipam<Ipv4Addr>>,
-    ipv6: Option<Ipam<Ipv6Addr>>,
+    /// By subnet, in the order of the network's.
+    ipv4: Vec<Ipam<Ipv4Addr>>,
+    ipv6: Vec<Ipam<Ipv6Addr>>,
 }
 
 impl Addresses {
     /// Those of the subnets but the bridge's and the gateway's.
-    pub(crate) fn new(ipv4: Option<&Subnet4>, ipv6: Option<&Subnet6>) -> Self {
+    pub(crate) fn new(ipv4: &[Subnet4], ipv6: &[Subnet6]) -> Self {
         fn family<A: Number>(
             net: ipnet::IpNet,
             range: Option<ipnet::IpNet>,
@@ -68,15 +69,21 @@ impl Addresses {
             ipam
         }
         Self {
-            ipv4: ipv4.map(|s| family(s.net.into(), s.range.map(Into::into), [s.bridge, s.gateway])),
-            ipv6: ipv6.map(|s| family(s.net.into(), s.range.map(Into::into), [s.bridge, s.gateway])),
+            ipv4: ipv4
+                .iter()
+                .map(|s| family(s.net.into(), s.range.map(Into::into), [s.bridge, s.gateway]))
+                .collect(),
+            ipv6: ipv6
+                .iter()
+                .map(|s| family(s.net.into(), s.range.map(Into::into), [s.bridge, s.gateway]))
+                .collect(),
         }
     }
 
     /// The addresses an endpoint asks for, or the lowest free ones. All or none.
     pub(crate) fn allocate(&mut self, request: &EndpointRequest) -> Result<Pair, Refusal> {
-        let ipv4 = allocate(self.ipv4.as_mut(), request.ipv4)?;
-        let wanted = self.ipv6.as_mut().filter(|_| !request.without_ipv6);
+        let ipv4 = allocate(&mut self.ipv4, request.ipv4)?;
+        let wanted = if request.without_ipv6 { &mut [] } else { self.ipv6.as_mut_slice() };
         match allocate(wanted, request.ipv6) {
             Ok(ipv6) => Ok(Pair { ipv4, ipv6 }),
             Err(refusal) => {
@@ -89,8 +96,8 @@ impl Addresses {
     /// Takes one address.
     pub(crate) fn take(&mut self, address: IpAddr) -> Result<(), Refusal> {
         match address {
-            IpAddr::V4(v4) => allocate(self.ipv4.as_mut(), Some(v4)).map(drop),
-            IpAddr::V6(v6) => allocate(self.ipv6.as_mut(), Some(v6)).map(drop),
+            IpAddr::V4(v4) => allocate(&mut self.ipv4, Some(v4)).map(drop),
+            IpAddr::V6(v6) => allocate(&mut self.ipv6, Some(v6)).map(drop),
         }
     }
 
@@ -110,30 +117,42 @@ impl Addresses {
 
     /// Gives addresses back.
     pub(crate) fn free(&mut self, pair: Pair) {
-        if let (Some(ipam), Some(v4)) = (&mut self.ipv4, pair.ipv4) {
-            ipam.free(v4);
+        // Those it does not belong to do not have it.
+        if let Some(v4) = pair.ipv4 {
+            self.ipv4.iter_mut().for_each(|ipam| ipam.free(v4));
         }
-        if let (Some(ipam), Some(v6)) = (&mut self.ipv6, pair.ipv6) {
-            ipam.free(v6);
+        if let Some(v6) = pair.ipv6 {
+            self.ipv6.iter_mut().for_each(|ipam| ipam.free(v6));
         }
     }
 }
 
-/// One address of a family that the network may lack.
+/// One address of a family that the network may lack, of the first subnet that has one.
 fn allocate<A: Number + Into<IpAddr>>(
-    ipam: Option<&mut Ipam<A>>,
+    subnets: &mut [Ipam<A>],
     fixed: Option<A>,
 ) -> Result<Option<A>, Refusal> {
     let refused = |reason| {
         let address = fixed.unwrap_or_else(|| A::from_number(0)).into();
         Refusal { reason, address }
     };
-    match (ipam, fixed) {
-        (None, None) => Ok(None),
-        (None, Some(_)) => Err(refused(IpamError::Outside)),
-        (Some(ipam), None) => ipam.allocate().map(Some).map_err(refused),
-        (Some(ipam), Some(fixed)) => ipam.take(fixed).map(|()| Some(fixed)).map_err(refused),
+    let Some(fixed) = fixed else {
+        let mut spent = Ok(None);
+        for ipam in subnets {
+            match ipam.allocate() {
+                Ok(address) => return Ok(Some(address)),
+                Err(reason) => spent = Err(refused(reason)),
+            }
+        }
+        return spent;
+    };
+    for ipam in subnets {
+        match ipam.take(fixed) {
+            Err(IpamError::Outside) => {}
+            taken => return taken.map(|()| Some(fixed)).map_err(refused),
+        }
     }
+    Err(refused(IpamError::Outside))
 }
 
 #[cfg(test)]
@@ -144,7 +163,7 @@ mod tests {
     fn addresses() -> Addresses {
         let v4 = Subnet4::at("10.0.0.1/30".parse().unwrap());
         let v6 = Subnet6::at("fd00::1/64".parse().unwrap());
-        Addresses::new(Some(&v4), Some(&v6))
+        Addresses::new(&[v4], &[v6])
     }
 
     #[test]
@@ -164,12 +183,30 @@ mod tests {
     }
 
     #[test]
+    fn subnets_follow_each_other_and_fixed_addresses_are_of_any() {
+        let subnet = |net: &str| Subnet4::at(net.parse().unwrap());
+        let mut addresses = Addresses::new(&[subnet("10.0.0.1/30"), subnet("10.0.1.1/30")], &[]);
+        let first = addresses.allocate(&request(vec![])).unwrap();
+        let second = addresses.allocate(&request(vec![])).unwrap();
+        assert_eq!((first.ipv4, second.ipv4), ("10.0.0.2".parse().ok(), "10.0.1.2".parse().ok()));
+        let spent = addresses.allocate(&request(vec![])).unwrap_err();
+        assert_eq!(spent.reason, IpamError::Exhausted);
+        addresses.free(second);
+        let fixed = |address: &str| EndpointRequest { ipv4: address.parse().ok(), ..request(vec![]) };
+        assert_eq!(addresses.allocate(&fixed("10.0.1.2")), Ok(second));
+        assert_eq!(addresses.allocate(&fixed("10.0.1.2")).unwrap_err().reason, IpamError::Taken);
+        assert_eq!(addresses.allocate(&fixed("10.0.2.2")).unwrap_err().reason, IpamError::Outside);
+        addresses.free(first);
+        assert_eq!(addresses.allocate(&request(vec![])), Ok(first));
+    }
+
+    #[test]
     fn ipv6_may_be_left_out_and_may_not_be_there() {
         let mut both = addresses();
         let without = EndpointRequest { without_ipv6: true, ..request(vec![]) };
         assert_eq!(both.allocate(&without).unwrap().ipv6, None);
         let v4 = Subnet4::at("10.0.0.1/24".parse().unwrap());
-        let mut only = Addresses::new(Some(&v4), None);
+        let mut only = Addresses::new(&[v4], &[]);
         assert_eq!(only.allocate(&request(vec![])).unwrap().ipv6, None);
         let fixed = EndpointRequest { ipv6: "fd00::9".parse().ok(), ..request(vec![]) };
         assert_eq!(only.allocate(&fixed).unwrap_err().reason, IpamError::Outside);

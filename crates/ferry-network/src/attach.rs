@@ -73,6 +73,14 @@ impl<'a> Attaching<'a> {
         self.done(Step::Publish)?;
         self.network.state().endpoints.insert(self.endpoint.clone(), record.clone());
         self.done(Step::Register)?;
+        let announcements = self.network.config.announcements;
+        let announced =
+            self.network.stack.worker.announce(ready.sandbox.netns.as_fd(), &record, announcements);
+        announced.map_err(|source| NetworkError::Kernel {
+            action: "keep the network namespace of",
+            object: self.request.name.clone(),
+            source,
+        })?;
         Ok(self.finish(ready.sandbox, record))
     }
 
@@ -183,7 +191,8 @@ fn configure(
     };
     // The kernel tells the neighbours of a new hardware address, see `sandbox::set_sysctls`. There is no need to when the
     // one who had the address before had the same.
-    let announced = request.mac.is_some() || addresses.ipv6.is_some() || !request.link_local.is_empty();
+    let news = request.mac.is_some() || addresses.ipv6.is_some() || !request.link_local.is_empty();
+    let announced = config.announcements.map_or(news, |setting| setting.times > 0);
     if !announced {
         set_mac(&mut batch);
     }

@@ -58,7 +58,7 @@ impl BridgeNetwork {
             }
             return Err(refused("write firewall rules for", &config.device)(error));
         }
-        let addresses = Addresses::new(config.ipv4.as_ref(), config.ipv6.as_ref());
+        let addresses = Addresses::new(config.ipv4.as_slice(), config.ipv6.as_slice());
         let state = Mutex::new(State { addresses, endpoints: HashMap::new() });
         let network = Self { stack, config, device, state, pool: OnceLock::new() };
         if network.device.created {
@@ -125,6 +125,7 @@ impl BridgeNetwork {
     /// All that went wrong; what could be released is.
     pub fn release(&self, record: &EndpointRecord) -> Result<(), ReleaseError> {
         let Some(record) = self.state().endpoints.remove(&record.endpoint) else { return Ok(()) };
+        self.stack.worker.be_quiet(&record.endpoint, self.config.announcements);
         let errors = self.take_down(&record);
         self.state().addresses.free(Pair::of(&record));
         match errors.is_empty() {
@@ -232,8 +233,16 @@ impl BridgeNetwork {
             let is_endpoints = |r: &&EndpointRecord| r.host_ifindex == link.index && r.host_veth == link.name;
             // Somebody deleted the bridge, which was made anew: what was plugged into the old one is plugged into no other.
             if link.master.is_none() && records.iter().any(is_endpoints) {
-                let plugged = crate::sandbox::plug_in(&mut self.stack.route(), &self.plug(), link.index);
+                let plugged = sandbox::plug_in(&mut self.stack.route(), &self.plug(), link.index);
                 plugged.map_err(fail("connect a veth to"))?;
+                ports.insert(link.index, &link.name);
+            } else if link.master == Some(self.device.index)
+                && link.port_closed
+                && records.iter().any(is_endpoints)
+            {
+                // An engine was killed while it disconnected the container, which therefore stays connected.
+                let opened = sandbox::reopen(&mut self.stack.route(), &self.plug(), link.index);
+                opened.map_err(fail("reopen a port of"))?;
                 ports.insert(link.index, &link.name);
             } else if link.master == Some(self.device.index) {
                 ports.insert(link.index, &link.name);
@@ -301,8 +310,7 @@ impl BridgeNetwork {
         let known: HashMap<u32, String> =
             self.state().endpoints.values().map(|r| (r.host_ifindex, r.host_veth.clone())).collect();
         for link in links.iter().filter(|l| known.get(&l.index) == Some(&l.name)) {
-            crate::sandbox::plug_in(&mut socket, &self.plug(), link.index)
-                .map_err(fail("connect a veth to"))?;
+            sandbox::plug_in(&mut socket, &self.plug(), link.index).map_err(fail("connect a veth to"))?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What the caller decides about the stack and its bridges.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use ferry_types::NetworkId;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -178,6 +179,16 @@ impl Default for DirectRouting {
     }
 }
 
+/// How a network's neighbours are told of a container's addresses: by gratuitous ARP (RFC 5227 section 3) and unsolicited
+/// neighbour advertisements (RFC 4861 section 7.2.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Announcements {
+    /// How often; with 0 they find out by themselves.
+    pub times: u8,
+    /// Between two of them.
+    pub interval: Duration,
+}
+
 /// What names of interfaces inside begin with unless asked otherwise.
 pub(crate) const INTERFACE_PREFIX: &str = "eth";
 
@@ -200,6 +211,10 @@ pub struct BridgeConfig {
     pub icc: bool,
     /// Whether traffic to the outside gets the host's address (`--ip-masq`).
     pub masquerade: bool,
+    /// The host's IPv4 address that it gets; that of the interface it leaves by when absent.
+    pub source_ipv4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub source_ipv6: Option<Ipv6Addr>,
     /// Host address of published ports that name none (`--ip`); every address when absent.
     pub default_host_ip: Option<IpAddr>,
     /// How its containers are reached by IPv4.
@@ -214,6 +229,9 @@ pub struct BridgeConfig {
     pub internal: bool,
     /// What the names of interfaces inside begin with: `eth`.
     pub interface_prefix: String,
+    /// How neighbours are told of the containers' addresses. When absent: once, and not where whoever had the address before
+    /// had the same hardware address.
+    pub announcements: Option<Announcements>,
     /// Whether the subnets are taken even if the host has a route into them, because the user named them.
     pub overlapping: bool,
     /// Ready-made sandboxes kept for it, from its first endpoint on; [`StackConfig::pool_size`] when absent. With 0 it uses
@@ -233,6 +251,8 @@ impl BridgeConfig {
             mtu: None,
             icc: true,
             masquerade: true,
+            source_ipv4: None,
+            source_ipv6: None,
             default_host_ip: None,
             gateway_mode_ipv4: GatewayMode::default(),
             gateway_mode_ipv6: GatewayMode::default(),
@@ -240,6 +260,7 @@ impl BridgeConfig {
             trusted_interfaces: Vec::new(),
             internal: false,
             interface_prefix: INTERFACE_PREFIX.to_owned(),
+            announcements: None,
             overlapping: false,
             pool_size: None,
         }

@@ -132,13 +132,21 @@ pub(crate) fn exists(netns: BorrowedFd<'_>, interface: &str, kind: &str) -> Resu
     })
 }
 
-/// Removes the interfaces of a namespace with this alias, but for those called as one of `keep`.
-pub(crate) fn remove_noted(netns: BorrowedFd<'_>, alias: &str, keep: &[&str]) -> Result<(), NetworkError> {
+/// Removes the interfaces of a namespace with this alias, or with none and of this driver on this parent, but for those
+/// called as one of `keep`. An interface gets its alias only after it was made.
+pub(crate) fn remove_noted(
+    netns: BorrowedFd<'_>,
+    alias: &str,
+    (kind, parent): (&str, u32),
+    keep: &[&str],
+) -> Result<(), NetworkError> {
     sandbox::in_namespace(netns, || {
         let mut inside = Socket::open(Protocol::Route).map_err(kernel("open netlink socket"))?;
         let links = route::links(&mut inside).map_err(failed("list interfaces"))?;
         let mut batch = Batch::new();
-        for link in links.iter().filter(|l| l.alias == alias && !keep.contains(&l.name.as_str())) {
+        let unfinished = |l: &Link| l.alias.is_empty() && l.kind == kind && l.lower_elsewhere == Some(parent);
+        let made = links.iter().filter(|l| l.alias == alias || unfinished(l));
+        for link in made.filter(|l| !keep.contains(&l.name.as_str())) {
             route::delete_link(&mut batch, link.index);
         }
         inside.execute(batch).map_err(failed("remove an interface"))

@@ -40,8 +40,8 @@ mod worker;
 pub use audit::Strays;
 pub use bridge::BridgeNetwork;
 pub use config::{
-    BridgeConfig, FirewallBackend, FirewallConfig, GatewayMode, StackConfig, Subnet, Subnet4, Subnet6,
-    TableProtection, first_host,
+    Announcements, BridgeConfig, FirewallBackend, FirewallConfig, GatewayMode, StackConfig, Subnet, Subnet4,
+    Subnet6, TableProtection, first_host,
 };
 pub use endpoint::{
     AdoptReport, Endpoint, EndpointRecord, EndpointRequest, InterfaceCounters, RelaySocket, Sandbox, Ways,
@@ -49,6 +49,7 @@ pub use endpoint::{
 };
 pub use error::{NetworkError, PortError, ReleaseError};
 pub use ferry_sys::netlink::child::{ChildKind, IpvlanFlag, IpvlanMode, MacvlanMode};
+pub use links::LinkNews;
 pub use name_service::{NAME_SERVER, NameSockets, name_sockets};
 pub use network::Network;
 pub use parent::{ParentConfig, ParentNetwork};

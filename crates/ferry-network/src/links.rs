@@ -14,6 +14,19 @@ use rustix::io::Errno;
 /// A container that ends takes its links along. Whoever is told of them after this has had time to note its end.
 const SETTLE: Duration = Duration::from_millis(300);
 
+/// What the kernel tells of links. From its beginning on nothing is missed, even before somebody watches.
+#[derive(Debug)]
+pub struct LinkNews(Socket);
+
+impl LinkNews {
+    pub(crate) fn open() -> io::Result<Self> {
+        let socket = Socket::open(Protocol::Route)?;
+        socket.only(route::LINK_DELETED)?;
+        socket.join(route::LINK_GROUP)?;
+        Ok(Self(socket))
+    }
+}
+
 /// The watching thread.
 #[derive(Debug)]
 pub(crate) struct LinkWatcher {
@@ -22,14 +35,11 @@ pub(crate) struct LinkWatcher {
 }
 
 impl LinkWatcher {
-    /// Calls `deleted` with interface indices from now on, some time after the links are gone.
-    pub(crate) fn start(deleted: impl FnMut(&[u32]) + Send + 'static) -> io::Result<Self> {
-        let socket = Socket::open(Protocol::Route)?;
-        socket.only(route::LINK_DELETED)?;
-        socket.join(route::LINK_GROUP)?;
+    /// Calls `deleted` with interface indices, some time after the links are gone.
+    pub(crate) fn start(news: LinkNews, deleted: impl FnMut(&[u32]) + Send + 'static) -> io::Result<Self> {
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let stopped = Arc::clone(&stop);
-        let run = move || watch(socket, &stopped, deleted);
+        let run = move || watch(news.0, &stopped, deleted);
         let thread = thread::Builder::new().name("ferry-net-links".to_owned()).spawn(run)?;
         Ok(Self { stop, thread: Some(thread) })
     }

@@ -8,7 +8,6 @@ use ferry_types::EndpointId;
 
 use crate::attach;
 use crate::bridge::{self, BridgeNetwork};
-use crate::config::{Subnet4, Subnet6};
 use crate::endpoint::{AdoptReport, Endpoint, EndpointRecord, EndpointRequest, Ways};
 use crate::error::{NetworkError, ReleaseError};
 use crate::parent::ParentNetwork;
@@ -62,20 +61,14 @@ impl Network {
         matches!(self, Self::Bridge(_))
     }
 
-    /// Its IPv4 addresses.
-    pub fn ipv4(&self) -> Option<&Subnet4> {
-        match self {
-            Self::Bridge(bridge) => bridge.config().ipv4.as_ref(),
-            Self::Parent(network) => network.config().ipv4.as_ref(),
-        }
-    }
-
-    /// Its IPv6 addresses.
-    pub fn ipv6(&self) -> Option<&Subnet6> {
-        match self {
-            Self::Bridge(bridge) => bridge.config().ipv6.as_ref(),
-            Self::Parent(network) => network.config().ipv6.as_ref(),
-        }
+    /// Where the containers' default routes lead, of all its subnets.
+    pub fn gateways(&self) -> Vec<IpAddr> {
+        let (ipv4, ipv6) = match self {
+            Self::Bridge(bridge) => (bridge.config().ipv4.as_slice(), bridge.config().ipv6.as_slice()),
+            Self::Parent(network) => (network.config().ipv4.as_slice(), network.config().ipv6.as_slice()),
+        };
+        let (v4, v6) = (ipv4.iter().filter_map(|s| s.gateway), ipv6.iter().filter_map(|s| s.gateway));
+        v4.map(IpAddr::V4).chain(v6.map(IpAddr::V6)).collect()
     }
 
     /// Keeps an address from being given out.

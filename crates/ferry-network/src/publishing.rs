@@ -38,6 +38,10 @@ pub(crate) fn bridge_rules(config: &BridgeConfig, firewall: &FirewallConfig) -> 
         ipv6: config.ipv6.map(|s| s.net),
         icc: config.icc,
         masquerade: PerFamily { ipv4: config.masquerade, ipv6: config.masquerade },
+        source: PerFamily {
+            ipv4: config.source_ipv4.map(IpAddr::V4),
+            ipv6: config.source_ipv6.map(IpAddr::V6),
+        },
         internal: config.internal,
         mode: gateway_modes(config),
         direct: direct(config, firewall),

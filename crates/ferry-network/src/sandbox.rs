@@ -247,6 +247,19 @@ pub(crate) fn plug_in(
     host.execute_lenient(batch, &|index, _| index == 0)
 }
 
+/// Lets frames pass a bridge port again that was closed: off the bridge and on it again, it is as it was made.
+pub(crate) fn reopen(
+    host: &mut Socket,
+    plug: &Plug,
+    index: u32,
+) -> Result<(), ferry_sys::netlink::NetlinkError> {
+    let mut batch = Batch::new();
+    let off = LinkChange { master: Some(0), ..LinkChange::default() };
+    route::set_link(&mut batch, LinkRef::Index(index), &off);
+    host.execute(batch)?;
+    plug_in(host, plug, index)
+}
+
 /// A link sends, and a bridge forwards to it, when a kernel thread has taken note of its carrier. A container that runs
 /// before would lose its first packets, and wait a second for tcp to send again; beyond this time it is let run all the
 /// same.
@@ -278,7 +291,8 @@ fn create_pair(
     loop {
         let name = format!("veth{}", &EndpointId::random().as_str()[..7]);
         let mut batch = Batch::new();
-        route::create_veth(&mut batch, &name, interface, netns, plug.mtu);
+        // On the bridge from the first moment: there `adopt` finds those of an engine that was killed meanwhile.
+        route::create_veth(&mut batch, &name, plug.bridge, interface, netns, plug.mtu);
         match host.execute(batch) {
             Ok(()) => return Ok(name),
             Err(e) if e.errno() == Some(rustix::io::Errno::EXIST.raw_os_error()) && attempts < 8 => {
@@ -319,6 +333,13 @@ pub(crate) fn set_interface_sysctls(name: &str, ipv6: bool) {
     }
     for (setting, value) in [("disable_ipv6", "0"), ("accept_ra", "0"), ("ndisc_notify", "1")] {
         set("ipv6", setting, value);
+    }
+}
+
+/// Has an interface not announce its addresses by itself.
+pub(crate) fn be_quiet(name: &str) {
+    for setting in ["ipv4/conf/{}/arp_notify", "ipv6/conf/{}/ndisc_notify"] {
+        let _ = fs::write(format!("/proc/sys/net/{}", setting.replace("{}", name)), "0");
     }
 }
 

@@ -11,7 +11,7 @@ use crate::error::NetworkError;
 use crate::fault::Faults;
 use crate::firewall::Firewall;
 use crate::firewall::{obstacles, watch::Watcher};
-use crate::links::LinkWatcher;
+use crate::links::{LinkNews, LinkWatcher};
 use crate::ports::Ports;
 use crate::sandbox::{self, Maker, Pool};
 use crate::worker::Worker;
@@ -79,19 +79,32 @@ impl NetworkStack {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Calls `deleted` with the interface indices of links of the host that were deleted, some time afterwards, from now
-    /// on and as long as the stack is there.
+    /// Begins to take note of links of the host that are deleted, for [`NetworkStack::watch_links`].
     ///
     /// # Errors
     /// When netlink refuses.
-    pub fn watch_links(&self, deleted: impl FnMut(&[u32]) + Send + 'static) -> Result<(), NetworkError> {
-        let watcher = LinkWatcher::start(deleted).map_err(|source| NetworkError::Kernel {
-            action: "watch the links of",
-            object: self.inner.config.table_name.clone(),
-            source,
-        })?;
+    pub fn link_news(&self) -> Result<LinkNews, NetworkError> {
+        LinkNews::open().map_err(|e| self.watching(e))
+    }
+
+    /// Calls `deleted` with the interface indices of links of the host that were deleted since `news` began, some time
+    /// afterwards, and as long as the stack is there.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn watch_links(
+        &self,
+        news: LinkNews,
+        deleted: impl FnMut(&[u32]) + Send + 'static,
+    ) -> Result<(), NetworkError> {
+        let watcher = LinkWatcher::start(news, deleted).map_err(|e| self.watching(e))?;
         *self.inner.links.lock().unwrap_or_else(PoisonError::into_inner) = Some(watcher);
         Ok(())
+    }
+
+    fn watching(&self, source: std::io::Error) -> NetworkError {
+        let object = self.inner.config.table_name.clone();
+        NetworkError::Kernel { action: "watch the links of", object, source }
     }
 
     /// A namespace with nothing but `lo`, up (`--network none`).

@@ -1,11 +1,11 @@
 //! Work that may happen later: deleting veths that outlive their namespace, dropping UDP flows that
-//! would stick to a former owner of an address.
+//! would stick to a former owner of an address, telling neighbours of an address again.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -13,12 +13,16 @@ use std::time::{Duration, Instant};
 
 use ferry_sys::netlink::conntrack::{self, UdpFlow};
 use ferry_sys::netlink::nft_expr::AddressFamily;
-use ferry_sys::netlink::route::{self, LinkRef};
+use ferry_sys::netlink::route::{self, LinkChange, LinkRef};
 use ferry_sys::netlink::{Batch, Protocol, Socket};
+use ferry_types::EndpointId;
 use ferry_types::net::PublishedPort;
 use rustix::io::Errno;
 
-use crate::interface;
+use crate::config::Announcements;
+use crate::endpoint::EndpointRecord;
+use crate::error::NetworkError;
+use crate::{interface, sandbox};
 
 /// A veth goes with its namespace, for which the kernel takes some 50 ms, many at once. Only one that
 /// is still there after this time (somebody holds the namespace) is deleted by itself.
@@ -29,6 +33,21 @@ const GRACE: Duration = Duration::from_secs(2);
 enum Doomed {
     Veth { index: u32, name: String },
     Child { netns_inode: u64, interface: String, kind: &'static str, mac: [u8; 6] },
+}
+
+/// An interface whose addresses are told of.
+#[derive(Debug)]
+pub(crate) struct Announcing {
+    /// Whose it is.
+    endpoint: EndpointId,
+    /// Where it is.
+    netns: OwnedFd,
+    /// Its name there.
+    interface: String,
+    /// Its hardware address.
+    mac: [u8; 6],
+    /// How often still, and when.
+    left: Announcements,
 }
 
 /// Something to do later.
@@ -61,6 +80,10 @@ pub(crate) enum Job {
         /// Whether they are published now.
         published: bool,
     },
+    /// Tell the neighbours again of a container's addresses.
+    Announce(Announcing),
+    /// Stop that: the endpoint is taken back. Its namespace is let go.
+    BeQuiet(EndpointId),
     /// Do everything now, then answer.
     Flush(Sender<()>),
 }
@@ -80,6 +103,7 @@ impl Worker {
             route: Socket::open(Protocol::Route)?,
             netfilter: Socket::open(Protocol::Netfilter)?,
             doomed: Vec::new(),
+            announcing: Vec::new(),
         };
         let thread =
             thread::Builder::new().name("ferry-net-work".to_owned()).spawn(move || work.run(&queue))?;
@@ -91,6 +115,32 @@ impl Worker {
         if let Some(jobs) = &self.jobs {
             // The thread ends only after the sender is gone.
             let _ = jobs.send(job);
+        }
+    }
+
+    /// Queues the announcements of an endpoint's interface in `netns` that the kernel does not make by itself: it makes the
+    /// first one.
+    pub(crate) fn announce(
+        &self,
+        netns: BorrowedFd<'_>,
+        record: &EndpointRecord,
+        setting: Option<Announcements>,
+    ) -> io::Result<()> {
+        let Some(setting) = setting.filter(|setting| setting.times > 1) else { return Ok(()) };
+        self.queue(Job::Announce(Announcing {
+            endpoint: record.endpoint.clone(),
+            netns: netns.try_clone_to_owned()?,
+            interface: record.interface.clone(),
+            mac: record.mac,
+            left: Announcements { times: setting.times - 1, ..setting },
+        }));
+        Ok(())
+    }
+
+    /// Ends them, of an endpoint of a network with this setting.
+    pub(crate) fn be_quiet(&self, endpoint: &EndpointId, setting: Option<Announcements>) {
+        if setting.is_some_and(|setting| setting.times > 1) {
+            self.queue(Job::BeQuiet(endpoint.clone()));
         }
     }
 
@@ -116,14 +166,17 @@ struct Work {
     netfilter: Socket,
     /// In the order of their times.
     doomed: Vec<(Instant, Doomed)>,
+    /// In no order.
+    announcing: Vec<(Instant, Announcing)>,
 }
 
 impl Work {
     fn run(&mut self, queue: &Receiver<Job>) {
         loop {
-            let job = match self.doomed.first() {
+            let announcements = self.announcing.iter().map(|(due, _)| *due);
+            let job = match self.doomed.first().map(|(due, _)| *due).into_iter().chain(announcements).min() {
                 None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some((due, _)) => queue.recv_timeout(due.saturating_duration_since(Instant::now())),
+                Some(due) => queue.recv_timeout(due.saturating_duration_since(Instant::now())),
             };
             match job {
                 Ok(Job::ReapVeth { index, name }) => self.later(Doomed::Veth { index, name }),
@@ -133,11 +186,16 @@ impl Work {
                 Ok(Job::DropUdpFlows { container, ports, published }) => {
                     self.drop_flows(container, &ports, published);
                 }
+                Ok(Job::Announce(this)) => self.announcing.push((Instant::now() + this.left.interval, this)),
+                Ok(Job::BeQuiet(endpoint)) => self.announcing.retain(|(_, this)| this.endpoint != endpoint),
                 Ok(Job::Flush(done)) => {
                     self.reap(true);
                     let _ = done.send(());
                 }
-                Err(RecvTimeoutError::Timeout) => self.reap(false),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.reap(false);
+                    self.announce();
+                }
                 // What is left is gone with its namespace, or found by the next daemon.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -171,6 +229,22 @@ impl Work {
         reap_children(&children);
     }
 
+    /// Makes the announcements that are due.
+    fn announce(&mut self) {
+        let now = Instant::now();
+        for (_, mut this) in self.announcing.extract_if(.., |(due, _)| *due <= now).collect::<Vec<_>>() {
+            if let Err(error) = announce_again(&this) {
+                // Whoever lives in there may have renamed or removed it.
+                tracing::debug!(%error, interface = this.interface, "addresses are not told of again");
+                continue;
+            }
+            this.left.times -= 1;
+            if this.left.times > 0 {
+                self.announcing.push((now + this.left.interval, this));
+            }
+        }
+    }
+
     fn drop_flows(&mut self, container: IpAddr, ports: &[PublishedPort], published: bool) {
         let doomed = |flow: &UdpFlow| {
             let to_host = |p: &PublishedPort| {
@@ -186,6 +260,23 @@ impl Work {
             tracing::debug!(%error, "udp flows not dropped");
         }
     }
+}
+
+/// The kernel announces an interface's addresses whenever its hardware address is set (`arp_notify` and `ndisc_notify`,
+/// Documentation/networking/ip-sysctl.rst), even to what it was.
+fn announce_again(this: &Announcing) -> Result<(), NetworkError> {
+    sandbox::in_namespace(this.netns.as_fd(), || {
+        let failed = |source| NetworkError::Kernel {
+            action: "announce addresses of",
+            object: this.interface.clone(),
+            source,
+        };
+        let mut inside = Socket::open(Protocol::Route).map_err(failed)?;
+        let mut batch = Batch::new();
+        let same = LinkChange { mac: Some(this.mac), ..LinkChange::default() };
+        route::set_link(&mut batch, LinkRef::Name(&this.interface), &same);
+        inside.execute(batch).map_err(|e| failed(e.into()))
+    })
 }
 
 /// Removes interfaces on parents from namespaces that are still there, because somebody else lives in them.

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use ferry_engine::{Engine, EngineConfig};
+use ferry_engine::{DefaultBridge, Engine, EngineConfig};
 use ferry_network::{BridgeConfig, BridgeNetwork, NetworkStack, StackConfig, Subnet4};
 use ferry_server::ListenSpec;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ fn config(root: &Path) -> EngineConfig {
     EngineConfig {
         data_root: root.join("data"),
         exec_root: root.join("run"),
-        bridge: Some(BRIDGE.to_owned()),
+        bridge: DefaultBridge::Named(BRIDGE.to_owned()),
         bip: Some(BIP),
         ipv6: false,
         bip6: None,

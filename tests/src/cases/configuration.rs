@@ -24,7 +24,8 @@ pub fn cases() -> Vec<Case> {
             help,
             defaults_of_containers,
             reload,
-            metrics
+            metrics,
+            without_default_bridge
         ]
     )
 }
@@ -192,6 +193,34 @@ fn defaults_of_containers(t: &Ctx) -> Result<()> {
     let info = client.ok(&["info"])?;
     check!(info.contains("r.example:5000") && info.contains("Profile: unconfined"), "{info}");
     client.run(&["run", "--rm", "--runtime", "nope", "busybox", "true"])?.code(125)?.stderr_has("nope")?;
+    Ok(())
+}
+
+fn without_default_bridge(t: &Ctx) -> Result<()> {
+    let daemon = Daemon::start_with(&t.settings, "no-bridge", None, &["--bridge", "none"])?;
+    let client = daemon.client()?;
+    daemon::import_images(&t.settings, &client)?;
+    equal!(client.ok(&["network", "ls", "--format", "{{.Name}}"])?, "host\nnone");
+    client.run(&["network", "inspect", "bridge"])?.code(1)?.stderr_has("network bridge not found")?;
+    // As with Docker: they have nothing but themselves.
+    let links = ["run", "--rm", "busybox", "ls", "/sys/class/net"];
+    equal!(client.ok(&links)?, "lo");
+    client.ok(&["network", "create", "--subnet", "10.247.8.0/24", "own"])?;
+    client.ok(&["run", "-d", "--name", "c1", "--network", "own", "-p", "80", "busybox", "sleep", "1000"])?;
+    equal!(client.ok(&["exec", "c1", "hostname", "-i"])?, "10.247.8.2");
+    client.run(&["network", "connect", "bridge", "c1"])?.code(1)?.stderr_has("network bridge not found")?;
+    let gateway = ["run", "--rm", "--network", "own", "--add-host", "gw:host-gateway", "busybox"];
+    client.run(&gateway)?.code(125)?.stderr_has("unable to derive the IP value for host-gateway")?;
+    // The next engine takes everything over.
+    daemon.kill()?;
+    daemon.up()?;
+    equal!(client.ok(&["exec", "c1", "hostname", "-i"])?, "10.247.8.2");
+    equal!(client.run(&["system", "check"])?.code, 0);
+    client.ok(&["rm", "-f", "c1"])?;
+    client.ok(&["network", "rm", "own"])?;
+    check!(!std::path::Path::new("/sys/class/net").join(&daemon.bridge).exists(), "a bridge was made");
+    let problems = daemon.finish();
+    check!(problems.is_empty(), "{problems:?}");
     Ok(())
 }
 

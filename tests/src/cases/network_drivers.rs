@@ -18,6 +18,7 @@ pub fn cases() -> Vec<Case> {
             macvlan_is_a_network_like_others,
             macvlan_publishes_nothing,
             macvlan_without_parent,
+            macvlan_with_several_subnets,
             parents_that_are_not_to_be_had,
             ipvlan_needs_the_kernel,
             interfaces_have_names_and_sysctls,
@@ -77,6 +78,31 @@ fn reaches(t: &Ctx, from: &str, to: &str) -> Result<bool> {
 
 fn routes(t: &Ctx, container: &str) -> Result<String> {
     t.ok(&["exec", container, "ip", "route"])
+}
+
+fn macvlan_with_several_subnets(t: &Ctx) -> Result<()> {
+    let (one, two) = (Parent::new()?, Parent::new()?);
+    let (option, router) = (one.option(), format!("--gateway={}", two.address(9)));
+    let subnets = ["--subnet", one.subnet.as_str(), "--subnet", two.subnet.as_str(), router.as_str()];
+    let options = [["-d", "macvlan", "-o", option.as_str()].as_slice(), &subnets].concat();
+    with_network(t, "mv", &options, |net| {
+        let shown = t.ok(&["network", "inspect", "-f", "{{range .IPAM.Config}}{{.Subnet}} {{end}}", net])?;
+        equal!(shown.trim_end(), format!("{} {}", one.subnet, two.subnet));
+        let (a, b) = (sleeper(t, "a", net, &[])?, sleeper(t, "b", net, &["--ip", &two.address(7)])?);
+        let on = "{{range .NetworkSettings.Networks}}{{.Gateway}} {{.IPAddress}}/{{.IPPrefixLen}}{{end}}";
+        equal!(t.inspect(&a, on)?, format!("{} {}/24", one.address(1), one.address(2)));
+        equal!(t.inspect(&b, on)?, format!("{} {}/24", two.address(9), two.address(7)));
+        check!(routes(t, &b)?.starts_with(&format!("default via {} dev eth0", two.address(9))), "no way out");
+        let outside = ["run", "--rm", "--network", net, "--ip", "10.246.0.1", "busybox"];
+        t.client.run(&outside)?.code(125)?.stderr_has("no configured subnet or ip-range contain")?;
+        Ok(())
+    })?;
+    let twice = ["--subnet", one.subnet.as_str(), "--subnet", one.subnet.as_str()];
+    let name = t.name("twice");
+    let create = ["network", "create", "-d", "macvlan", "-o", option.as_str()];
+    let refused = t.client.run(&[create.as_slice(), &twice, &[&name]].concat())?;
+    refused.code(1)?;
+    Ok(())
 }
 
 fn macvlan_is_a_network_like_others(t: &Ctx) -> Result<()> {

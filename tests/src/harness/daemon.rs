@@ -89,9 +89,11 @@ impl Daemon {
     pub fn up(&self) -> Result<Duration> {
         let log = OpenOptions::new().create(true).append(true).open(self.log_file())?;
         let mut command = Command::new(self.settings.ferry());
+        command.args(["daemon", "-H", &self.host()]);
+        if !self.options.iter().any(|option| option == "--bridge") {
+            command.args(["--bridge", &self.bridge, "--bip", &format!("{}/24", self.address)]);
+        }
         command
-            .args(["daemon", "-H", &self.host(), "--bridge", &self.bridge])
-            .args(["--bip", &format!("{}/24", self.address)])
             .arg("--data-root")
             .arg(self.data_root())
             .arg("--exec-root")

@@ -116,7 +116,8 @@ impl Check<'_> {
 
     /// Rules of others that are in containers' way. They are not ours to change.
     pub(super) fn firewall(&mut self) {
-        let device = self.inner.bridge.config().device.clone();
+        let Some(config) = self.inner.bridge_config() else { return };
+        let device = config.device.clone();
         for obstacle in self.inner.network.obstacles(&device) {
             let path = PathBuf::from("/sys/class/net").join(&device);
             let remedy = "allow forwarding from and to the bridge there, see docs/firewall.md";

@@ -18,7 +18,8 @@ fn link(name: &str) -> PathBuf {
 
 impl Check<'_> {
     pub(super) fn networks(&mut self) {
-        let mut all = vec![(BRIDGE.to_owned(), Network::Bridge(Arc::clone(&self.inner.bridge)))];
+        let mut all: Vec<_> =
+            self.inner.default_network().map(|network| (BRIDGE.to_owned(), network)).into_iter().collect();
         for network in self.inner.networks.all() {
             if let Some(device) = &network.network {
                 all.push((network.record.name.clone(), device.clone()));

@@ -141,23 +141,22 @@ impl Owner {
     }
 
     /// Makes interfaces the container should have and has not, because the engine was killed while it made or removed
-    /// them, or because somebody deleted them; says whether there were any.
-    pub(super) async fn mend_networks(&mut self) -> Result<bool> {
+    /// them, or because somebody deleted them.
+    pub(super) async fn mend_networks(&mut self) -> Result<()> {
         let snapshot = self.current();
-        let Some(live) = snapshot.state.live() else { return Ok(false) };
+        let Some(live) = snapshot.state.live() else { return Ok(()) };
         let (inner, record, pid) = (Arc::clone(&self.inner), (*snapshot.record).clone(), live.pid);
-        let before = record.endpoints.clone();
-        let mended = crate::blocking(move || {
-            let record = reconcile::mend(&inner, record, pid)?;
+        let (before, networks) = (record.endpoints.clone(), record.networks.clone());
+        let (mended, outcome) = crate::blocking(move || {
+            let (record, outcome) = reconcile::mend(&inner, record, pid)?;
             super::launch::rewrite_net_files(&inner, &record, &[]);
-            Ok(record)
+            Ok((record, outcome))
         })
         .await?;
-        if mended.endpoints == before {
-            return Ok(false);
+        if mended.endpoints != before || mended.networks != networks {
+            self.put(mended)?;
         }
-        self.put(mended)?;
-        Ok(true)
+        outcome
     }
 
     fn put(&mut self, record: ContainerRecord) -> Result<()> {

@@ -50,7 +50,7 @@ fn endpoint(inner: &Inner, id: ContainerId) -> Option<EndpointRecord> {
         *byte = u8::from_str_radix(text, 16).ok()?;
     }
     // The container's own lines come last.
-    let config = inner.bridge.config();
+    let config = inner.bridge_config()?;
     let (subnet, subnet6) = (config.ipv4?, config.ipv6);
     let hosts = fs::read_to_string(inner.paths.container(&id).hosts()).ok()?;
     let addresses =
@@ -68,7 +68,7 @@ fn endpoint(inner: &Inner, id: ContainerId) -> Option<EndpointRecord> {
     Some(EndpointRecord {
         endpoint: EndpointId::random(),
         container: id,
-        bridge: inner.bridge.config().device.clone(),
+        bridge: config.device.clone(),
         netns_inode: fs::metadata(process.join("ns/net")).ok()?.ino(),
         host_veth,
         host_ifindex,

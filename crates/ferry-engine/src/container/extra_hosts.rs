@@ -22,16 +22,19 @@ pub(crate) fn parse(entry: &str) -> Result<(String, String), String> {
     }
 }
 
-/// All entries with `host-gateway` replaced.
-pub(crate) fn resolve(entries: &[String], gateways: &[String]) -> Vec<(String, String)> {
+/// All entries with `host-gateway` replaced. The error is Docker's.
+pub(crate) fn resolve(entries: &[String], gateways: &[String]) -> Result<Vec<(String, String)>, String> {
     let mut out = Vec::new();
     for (name, address) in entries.iter().filter_map(|e| parse(e).ok()) {
         match address == HOST_GATEWAY {
+            true if gateways.is_empty() => {
+                return Err("unable to derive the IP value for host-gateway".to_owned());
+            }
             true => out.extend(gateways.iter().map(|gateway| (name.clone(), gateway.clone()))),
             false => out.push((name, address)),
         }
     }
-    out
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -46,7 +49,8 @@ mod tests {
         assert!(parse("db").is_err() && parse(":1.2.3.4").is_err() && parse("db:x").is_err());
         assert_eq!(
             resolve(&["h:host-gateway".into()], &["172.17.0.1".into()]),
-            [("h".to_owned(), "172.17.0.1".to_owned())]
+            Ok(vec![("h".to_owned(), "172.17.0.1".to_owned())])
         );
+        assert!(resolve(&["h:host-gateway".into()], &[]).is_err());
     }
 }

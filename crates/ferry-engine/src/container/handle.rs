@@ -45,8 +45,8 @@ pub(crate) enum OwnerRequest {
     Connect { network: String, settings: Box<EndpointSettings>, reply: ReplyTo<()> },
     /// Take it off a network.
     Disconnect { network: String, reply: ReplyTo<()> },
-    /// Make interfaces again that it has lost; answers whether it had.
-    MendNetworks { reply: ReplyTo<bool> },
+    /// Make interfaces again that it has lost; fails when one cannot be made.
+    MendNetworks { reply: ReplyTo<()> },
     /// Remove it; it must not run.
     Remove { volumes: bool, reply: ReplyTo<()> },
 }

@@ -152,7 +152,9 @@ fn prepare(inner: &Arc<Inner>, steps: &mut Steps, mut record: ContainerRecord) -
     }
     make_bundle(steps, &bundle)?;
     remove_stale(&dir.exit_record())?;
-    let joined = match record.config.network_disabled {
+    // As in Docker, whose containers on a default bridge that is not there have no network.
+    let nowhere = mode == NetworkMode::Bridge && inner.bridge.is_none() && record.networks.len() <= 1;
+    let joined = match record.config.network_disabled || nowhere {
         true => None,
         false => endpoints::join_all(inner, steps, &record).map_err(in_networking)?,
     };
@@ -336,12 +338,15 @@ fn write_net_files(
     let own: Vec<IpAddr> = record.endpoints.values().flat_map(|e| e.addresses()).collect();
     let gateways: Vec<String> = match inner.config.host_gateway.is_empty() {
         true => {
-            let config = inner.bridge.config();
-            let v4 = config.ipv4.and_then(|s| s.bridge).map(|a| a.to_string());
-            let v6 = config.ipv6.and_then(|s| s.bridge).map(|a| a.to_string());
+            let config = inner.bridge_config();
+            let v4 = config.and_then(|c| c.ipv4?.bridge).map(|a| a.to_string());
+            let v6 = config.and_then(|c| c.ipv6?.bridge).map(|a| a.to_string());
             v4.into_iter().chain(v6).collect()
         }
         false => inner.config.host_gateway.iter().map(ToString::to_string).collect(),
+    };
+    let extra = |gateways: &[String]| {
+        extra_hosts::resolve(&h.extra_hosts, gateways).map_err(EngineError::InvalidParameter)
     };
     let (hosts, resolv) = match mode {
         NetworkMode::Container(id) => {
@@ -351,13 +356,13 @@ fn write_net_files(
         }
         NetworkMode::Host => {
             let mut hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
-            for (name, address) in extra_hosts::resolve(&h.extra_hosts, &gateways) {
+            for (name, address) in extra(&gateways)? {
                 hosts.push_str(&format!("{address}\t{name}\n"));
             }
             (hosts, fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
         }
         NetworkMode::Bridge | NetworkMode::None | NetworkMode::Other(_) => {
-            let mut extra = extra_hosts::resolve(&h.extra_hosts, &gateways);
+            let mut extra = extra(&gateways)?;
             extra.extend(links.iter().map(|l| (l.names.clone(), l.address.to_string())));
             let own = net_files::Own {
                 addresses: &own,

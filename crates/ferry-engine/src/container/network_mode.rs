@@ -201,8 +201,8 @@ pub(crate) enum NetworkKind {
 pub(crate) enum Configured {
     /// There is none.
     No,
-    /// This one.
-    In(IpNet),
+    /// These.
+    In(Vec<IpNet>),
     /// Nobody knows, or whichever.
     Any,
 }
@@ -249,7 +249,9 @@ fn check_addresses(ipam: &EndpointIpam, fixed: &FixedAddresses) -> Vec<String> {
                 "user specified IP address is supported only when connecting to networks with user configured subnets"
                     .to_owned(),
             ),
-            Configured::In(net) if !text.parse().is_ok_and(|a: IpAddr| net.contains(&a)) => {
+            Configured::In(nets)
+                if !text.parse().is_ok_and(|a: IpAddr| nets.iter().any(|net| net.contains(&a))) =>
+            {
                 wrong.push(format!("no configured subnet or ip-range contain the IP address {text}"));
             }
             Configured::In(_) | Configured::Any => {}

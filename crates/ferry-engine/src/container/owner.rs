@@ -171,12 +171,7 @@ impl Owner {
 
     /// The container joined or left a network.
     pub(super) fn network_event(&self, kind: EventKind, name: &str) {
-        let driver = match name {
-            "none" => "null",
-            "host" => "host",
-            _ => "bridge",
-        };
-        let id = crate::network::id_of(&self.inner, name);
+        let (id, driver) = crate::network::identity(&self.inner, name);
         self.inner.events.network(kind, &id, name, driver, Some(self.current().record.id.as_str()));
     }
 

@@ -45,7 +45,7 @@ struct Target {
 
 fn target(inner: &Inner, name: &str, settings: &EndpointSettings) -> Result<Target> {
     if name == BRIDGE {
-        let network = Network::Bridge(Arc::clone(&inner.bridge));
+        let network = inner.default_network().ok_or_else(|| EngineError::NoSuchNetwork(name.to_owned()))?;
         return Ok(Target { name: name.to_owned(), network, settings: settings.clone(), user: None });
     }
     let found = inner.networks.find(name)?;
@@ -300,7 +300,7 @@ fn release(inner: &Inner, name: &str, endpoint: &EndpointRecord) {
 
 pub(super) fn network_of(inner: &Inner, name: &str) -> Option<Network> {
     match name {
-        BRIDGE => Some(Network::Bridge(Arc::clone(&inner.bridge))),
+        BRIDGE => inner.default_network(),
         name => inner.networks.find(name).ok().and_then(|n| n.network.clone()),
     }
 }

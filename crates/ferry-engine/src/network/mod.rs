@@ -39,7 +39,7 @@ use record::NetworkRecord;
 use registry::UserNetwork;
 use subnets::Used;
 
-/// The networks every engine has, with their drivers.
+/// The networks every engine has, with their drivers; the first may be left out.
 const PREDEFINED: [(&str, &str); 3] = [(BRIDGE, "bridge"), ("host", "host"), ("none", "null")];
 
 /// A stable id for one of the engine's own networks: 64 digits made of the engine's id and the name.
@@ -59,6 +59,13 @@ pub(crate) fn shared_endpoint_id(container: &ferry_types::ContainerId, network: 
     predefined_id(container.as_str(), network)
 }
 
+/// Id and driver of a network by its name; empty when there is none of that name.
+pub(crate) fn identity(inner: &Inner, name: &str) -> (String, &'static str) {
+    let known = PREDEFINED.iter().find(|(known, _)| *known == name).map(|(_, driver)| *driver);
+    let driver = known.or_else(|| inner.networks.find(name).ok().map(|n| n.record.driver.name()));
+    (id_of(inner, name), driver.unwrap_or_default())
+}
+
 /// Id of a network by its name; empty when there is none of that name.
 pub(crate) fn id_of(inner: &Inner, name: &str) -> String {
     if PREDEFINED.iter().any(|(known, _)| *known == name) {
@@ -69,17 +76,18 @@ pub(crate) fn id_of(inner: &Inner, name: &str) -> String {
 
 /// Name of a network, by name or id of a user's, and the addresses a user may choose on it.
 pub(crate) fn fixed_addresses(inner: &Inner, wanted: &str) -> Option<(String, FixedAddresses)> {
-    let bridge_ipv6 = inner.bridge.config().ipv6.is_some();
+    let bridge_ipv6 = inner.bridge_config().is_some_and(|config| config.ipv6.is_some());
     if let Some(builtin) = FixedAddresses::builtin(wanted, bridge_ipv6) {
         return Some((wanted.to_owned(), builtin));
     }
     let network = inner.networks.find(wanted).ok()?;
     let record = &network.record;
-    let configured = |subnet: &Option<record::Subnet>| match subnet {
-        Some(subnet) if subnet.by_user => Configured::In(subnet.subnet),
-        _ => Configured::No,
+    let configured = |ipv6| {
+        let of_user = record.all_subnets().filter(|s| s.by_user && s.subnet.addr().is_ipv6() == ipv6);
+        let nets: Vec<IpNet> = of_user.map(|s| s.subnet).collect();
+        if nets.is_empty() { Configured::No } else { Configured::In(nets) }
     };
-    let (ipv4, ipv6) = (configured(&record.subnet), configured(&record.subnet6));
+    let (ipv4, ipv6) = (configured(false), configured(true));
     Some((record.name.clone(), FixedAddresses { kind: NetworkKind::Users, ipv4, ipv6 }))
 }
 
@@ -102,13 +110,19 @@ impl Engine {
     fn find_network(&self, wanted: &str) -> Result<Found> {
         let id = |name: &str| predefined_id(&self.inner.engine_id, name);
         let by_id = |name: &str| wanted.len() >= 3 && id(name).starts_with(wanted);
-        if let Some((name, driver)) = PREDEFINED.iter().find(|(name, _)| *name == wanted) {
+        if let Some((name, driver)) = self.own_networks().find(|(name, _)| *name == wanted) {
             return Ok(Found::Predefined(name, driver));
         }
-        match (self.inner.networks.find(wanted), PREDEFINED.iter().find(|(name, _)| by_id(name))) {
+        match (self.inner.networks.find(wanted), self.own_networks().find(|(name, _)| by_id(name))) {
             (Err(EngineError::NoSuchNetwork(_)), Some((name, driver))) => Ok(Found::Predefined(name, driver)),
             (found, _) => found.map(Found::User),
         }
+    }
+
+    /// Those of [`PREDEFINED`] that this engine has.
+    fn own_networks(&self) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+        let without_bridge = self.inner.bridge.is_none();
+        PREDEFINED.iter().filter(move |(name, _)| !(without_bridge && *name == BRIDGE))
     }
 
     /// The networks asked for.
@@ -139,7 +153,7 @@ impl Engine {
         let unused = |n: &Network| !builtin(n) && self.endpoints_on(&n.name).is_empty();
         let any = |key: &str, test: &dyn Fn(&str) -> bool| !filters.has(key) || filters.get(key).any(test);
         let mut all: Vec<Network> =
-            PREDEFINED.iter().map(|(name, driver)| self.predefined(name, driver)).collect();
+            self.own_networks().map(|(name, driver)| self.predefined(name, driver)).collect();
         all.extend(self.inner.networks.all().iter().map(|n| to_wire(&n.record)));
         all.retain(|n| {
             any("name", &|v| pattern_matches(v, &n.name))
@@ -192,13 +206,14 @@ impl Engine {
         let inner = Arc::clone(&self.inner);
         let made = crate::blocking(move || {
             let find = |name: &str| inner.networks.find(name).ok().map(|n| n.record.clone());
-            let config = inner.bridge.config();
-            let (v4, v6) = (config.ipv4.map(|s| s.net.into()), config.ipv6.map(|s| s.net.into()));
-            let builtin = Used {
-                id: predefined_id(&inner.engine_id, BRIDGE),
-                device: config.device.clone(),
-                nets: v4.into_iter().chain(v6).collect(),
-            };
+            let builtin = inner.bridge_config().map(|config| {
+                let (v4, v6) = (config.ipv4.map(|s| s.net.into()), config.ipv6.map(|s| s.net.into()));
+                Used {
+                    id: predefined_id(&inner.engine_id, BRIDGE),
+                    device: config.device.clone(),
+                    nets: v4.into_iter().chain(v6).collect(),
+                }
+            });
             let defaults = &inner.config.default_network_opts;
             inner.networks.create(|| request::to_record(body, defaults, find), builtin)
         })
@@ -303,9 +318,10 @@ impl Engine {
             labels: Map::empty(),
             ..Network::default()
         };
-        if driver == "bridge" {
-            let bridge = &self.inner.bridge;
-            let (config, asked) = (bridge.config(), &self.inner.config);
+        if driver == "bridge"
+            && let Some(config) = self.inner.bridge_config()
+        {
+            let asked = &self.inner.config;
             let shown = |subnet: ferry_network::Subnet<IpNet, IpAddr>, router: Option<IpAddr>| IpamConfig {
                 subnet: subnet.net.to_string(),
                 ip_range: subnet.range.map(|r| r.to_string()).unwrap_or_default(),
@@ -325,11 +341,11 @@ impl Engine {
             let yes_no = |b: bool| if b { "true" } else { "false" }.to_owned();
             let options = [
                 ("com.docker.network.bridge.default_bridge", "true".to_owned()),
-                ("com.docker.network.bridge.enable_icc", yes_no(bridge.config().icc)),
-                ("com.docker.network.bridge.enable_ip_masquerade", yes_no(bridge.config().masquerade)),
+                ("com.docker.network.bridge.enable_icc", yes_no(config.icc)),
+                ("com.docker.network.bridge.enable_ip_masquerade", yes_no(config.masquerade)),
                 ("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0".to_owned()),
-                ("com.docker.network.bridge.name", bridge.config().device.clone()),
-                ("com.docker.network.driver.mtu", bridge.config().mtu.unwrap_or(1500).to_string()),
+                ("com.docker.network.bridge.name", config.device.clone()),
+                ("com.docker.network.driver.mtu", config.mtu.unwrap_or(1500).to_string()),
             ];
             network.options = options.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
         }
@@ -348,8 +364,8 @@ fn is_on(snapshot: &Snapshot, name: &str) -> bool {
 fn to_wire(record: &NetworkRecord) -> Network {
     let text = |address: Option<IpAddr>| address.map(|a| a.to_string()).unwrap_or_default();
     // As in Docker: what the user configured comes first, even for a family that is switched off.
-    let both = || [&record.subnet, &record.subnet6].into_iter().flatten();
-    let config = both().filter(|s| s.by_user).chain(both().filter(|s| !s.by_user)).map(|s| IpamConfig {
+    let all = || record.all_subnets();
+    let config = all().filter(|s| s.by_user).chain(all().filter(|s| !s.by_user)).map(|s| IpamConfig {
         subnet: s.subnet.to_string(),
         ip_range: s.range.map(|r| r.to_string()).unwrap_or_default(),
         // As in Docker: a gateway that was chosen for a subnet of the user's is not shown.

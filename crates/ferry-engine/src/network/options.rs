@@ -2,9 +2,10 @@
 //! Docker, where they belong to whoever wrote them.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
-use ferry_network::GatewayMode;
+use ferry_network::{Announcements, GatewayMode};
 
 use crate::error::{EngineError, Result};
 
@@ -15,6 +16,9 @@ pub(crate) struct BridgeOptions {
     pub mtu: Option<u32>,
     pub icc: bool,
     pub masquerade: bool,
+    /// The host's addresses that what leaves gets.
+    pub source_ipv4: Option<Ipv4Addr>,
+    pub source_ipv6: Option<Ipv6Addr>,
     pub host_ip: Option<IpAddr>,
     pub mode_ipv4: GatewayMode,
     pub mode_ipv6: GatewayMode,
@@ -24,6 +28,8 @@ pub(crate) struct BridgeOptions {
     pub trusted: Vec<String>,
     /// What the names of interfaces inside begin with.
     pub interface_prefix: Option<String>,
+    /// How neighbours are told of containers' addresses.
+    pub announcements: Option<Announcements>,
 }
 
 /// Options that say which families a network has, unless its user says so otherwise.
@@ -38,12 +44,15 @@ impl BridgeOptions {
             mtu: None,
             icc: true,
             masquerade: true,
+            source_ipv4: None,
+            source_ipv6: None,
             host_ip: None,
             mode_ipv4: GatewayMode::Nat,
             mode_ipv6: GatewayMode::Nat,
             inhibit_ipv4: false,
             trusted: Vec::new(),
             interface_prefix: None,
+            announcements: announcements(options)?,
         };
         for (name, value) in options {
             let invalid = |reason: &str| {
@@ -53,11 +62,6 @@ impl BridgeOptions {
                 parse_bool(value).ok_or_else(|| {
                     invalid(&format!("strconv.ParseBool: parsing \"{value}\": invalid syntax"))
                 })
-            };
-            let missing = || {
-                Err(EngineError::NotSupported(format!(
-                    "the network option {name}={value} is not supported by ferry yet"
-                )))
             };
             let mode = || {
                 Ok(match value.as_str() {
@@ -85,17 +89,11 @@ impl BridgeOptions {
                         "there is a default bridge already".to_owned(),
                     ));
                 }
-                "com.docker.network.host_ipv4" | "com.docker.network.host_ipv6" => {
-                    value.parse::<IpAddr>().map_err(|_| invalid("nil ip"))?;
-                    return missing();
+                "com.docker.network.host_ipv4" => {
+                    parsed.source_ipv4 = Some(value.parse().map_err(|_| invalid("nil ip"))?);
                 }
-                "com.docker.network.advertise_addr_nmsgs" => {
-                    within(name, value, 0, 3)?;
-                    return missing();
-                }
-                "com.docker.network.advertise_addr_ms" => {
-                    within(name, value, 100, 2000)?;
-                    return missing();
+                "com.docker.network.host_ipv6" => {
+                    parsed.source_ipv6 = Some(value.parse().map_err(|_| invalid("nil ip"))?);
                 }
                 "com.docker.network.container_iface_prefix" if !value.is_empty() => {
                     // dev_valid_name() in the kernel's net/core/dev.c, with room for a number
@@ -120,13 +118,26 @@ impl BridgeOptions {
     }
 }
 
-fn within(name: &str, value: &str, least: i64, most: i64) -> Result<()> {
+/// What a network's options say of announcements; both have Docker's defaults when only the other is given.
+pub(crate) fn announcements(options: &BTreeMap<String, String>) -> Result<Option<Announcements>> {
+    let times = within(options, "com.docker.network.advertise_addr_nmsgs", 0, 3)?;
+    let interval = within(options, "com.docker.network.advertise_addr_ms", 100, 2000)?;
+    if times.is_none() && interval.is_none() {
+        return Ok(None);
+    }
+    let interval = Duration::from_millis(interval.unwrap_or(1000).into());
+    Ok(Some(Announcements { times: times.and_then(|n| n.try_into().ok()).unwrap_or(3), interval }))
+}
+
+/// The number an option has, if it is there.
+fn within(options: &BTreeMap<String, String>, name: &str, least: u32, most: u32) -> Result<Option<u32>> {
+    let Some(value) = options.get(name) else { return Ok(None) };
     let number: i64 = value.parse().map_err(|_| {
         EngineError::InvalidParameter(format!("value for option {name} \"{value}\" must be an integer"))
     })?;
-    match (least..=most).contains(&number) {
-        true => Ok(()),
-        false => {
+    match u32::try_from(number).ok().filter(|number| (least..=most).contains(number)) {
+        Some(number) => Ok(Some(number)),
+        None => {
             let text = format!("{name} must be in the range {least} to {most}");
             Err(EngineError::InvalidParameter(text))
         }

@@ -3,7 +3,7 @@
 
 use ferry_network::{ChildKind, IpvlanFlag, IpvlanMode, MacvlanMode, ParentConfig};
 
-use super::options::parse_mtu;
+use super::options::{announcements, parse_mtu};
 use super::record::{Driver, NetworkRecord};
 use crate::error::{EngineError, Result};
 
@@ -87,12 +87,13 @@ pub(crate) fn config(record: &NetworkRecord) -> Result<ParentConfig> {
         kind: child_kind(record)?,
         parent: parent(record).map(str::to_owned),
         made_parent: record.made_parent,
-        ipv4: record.addresses4(),
-        ipv6: record.addresses6(),
+        ipv4: record.addresses4().collect(),
+        ipv6: record.addresses6().collect(),
         mtu: match record.options.get("com.docker.network.driver.mtu") {
             Some(text) => parse_mtu("com.docker.network.driver.mtu", text)?,
             None => None,
         },
+        announcements: announcements(&record.options)?,
         internal: record.internal,
     })
 }

@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use ferry_network::Network;
 use ferry_types::EndpointId;
 
 use super::endpoints;
@@ -14,25 +14,39 @@ use crate::container::record::ContainerRecord;
 use crate::error::Result;
 use crate::inner::Inner;
 
-/// Makes the interfaces that are missing. Whoever calls owns the container. One that cannot be made is told of in the log
-/// and does not keep the others from being made.
-pub(crate) fn mend(inner: &Arc<Inner>, mut record: ContainerRecord, pid: i32) -> Result<ContainerRecord> {
+/// Pauses before what could not be made is tried again: what is in the way goes, as the link of an engine that was
+/// killed while it made one.
+const PAUSES: [Duration; 5] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
+
+/// Makes the interfaces that are missing. Whoever calls owns the container. One that cannot be made does not keep the
+/// others from being made: the record says what there is, beside the first error.
+pub(crate) fn mend(
+    inner: &Arc<Inner>,
+    mut record: ContainerRecord,
+    pid: i32,
+) -> Result<(ContainerRecord, Result<()>)> {
     let netns = endpoints::namespace(pid)?;
+    let mut outcome = Ok(());
     for (name, endpoint) in record.endpoints.clone() {
         let Some(network) = endpoints::network_of(inner, &name) else { continue };
-        if !network.is_lost(netns.as_fd(), &endpoint)? {
-            continue;
-        }
-        tracing::error!(
-            container = %record.id, network = name, interface = endpoint.interface,
-            "an interface of a container was deleted; making it again"
-        );
-        match endpoints::remake(inner, &record, &name, &endpoint, netns.as_fd()) {
-            Ok(made) => drop(record.endpoints.insert(name, made)),
-            Err(error) => {
-                tracing::error!(container = %record.id, network = name, %error, "it is not there again")
+        let mut remake = || -> Result<()> {
+            if network.is_lost(netns.as_fd(), &endpoint)? {
+                tracing::error!(
+                    container = %record.id, network = name, interface = endpoint.interface,
+                    "an interface of a container was deleted; making it again"
+                );
+                let made = endpoints::remake(inner, &record, &name, &endpoint, netns.as_fd())?;
+                record.endpoints.insert(name.clone(), made);
             }
-        }
+            Ok(())
+        };
+        outcome = outcome.and(remake());
     }
     for name in unfinished(&record) {
         let settings = record.networks.get(&name).cloned().unwrap_or_default();
@@ -47,7 +61,7 @@ pub(crate) fn mend(inner: &Arc<Inner>, mut record: ContainerRecord, pid: i32) ->
             }
         }
     }
-    Ok(record)
+    Ok((record, outcome))
 }
 
 /// The networks a running container was being connected to.
@@ -86,9 +100,31 @@ pub(crate) async fn take_over(inner: &Arc<Inner>, without: &HashSet<EndpointId>)
     }
 }
 
-async fn ask(handle: &ContainerHandle) {
-    if let Err(error) = handle.ask(|reply| OwnerRequest::MendNetworks { reply }).await {
-        tracing::error!(container = %handle.snapshot().record.id, %error, "its networks are not looked after");
+/// Has a container's networks looked after; again after a while when that fails.
+async fn ask(handle: &Arc<ContainerHandle>) {
+    if is_mended(handle).await {
+        return;
+    }
+    let handle = Arc::clone(handle);
+    tokio::spawn(async move {
+        for pause in PAUSES {
+            tokio::time::sleep(pause).await;
+            if is_mended(&handle).await {
+                return;
+            }
+        }
+    });
+}
+
+/// Asks once. A container that ended meanwhile has nothing to be mended.
+async fn is_mended(handle: &ContainerHandle) -> bool {
+    match handle.ask(|reply| OwnerRequest::MendNetworks { reply }).await {
+        Err(error) if handle.snapshot().state.live().is_some() => {
+            let id = &handle.snapshot().record.id;
+            tracing::error!(container = %id, %error, "an interface of a container is not there again");
+            false
+        }
+        _ => true,
     }
 }
 
@@ -98,7 +134,7 @@ pub(crate) fn links_deleted(inner: &Weak<Inner>, runtime: &tokio::runtime::Handl
     let Some(inner) = inner.upgrade() else { return };
     let users = inner.networks.all();
     let networks = users.iter().filter_map(|n| n.network.clone());
-    let networks = networks.chain([Network::Bridge(Arc::clone(&inner.bridge))]);
+    let networks = networks.chain(inner.default_network());
     let mut parents = HashSet::new();
     for network in networks.filter(|network| indices.contains(&network.index())) {
         if let Err(error) = network.ensure() {

@@ -60,6 +60,9 @@ pub(crate) struct NetworkRecord {
     /// The IPv6 subnet likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet6: Option<Subnet>,
+    /// Further ones of either family, where the driver takes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<Subnet>,
 }
 
 fn yes() -> bool {
@@ -119,12 +122,12 @@ impl NetworkRecord {
     pub fn bridge(&self) -> Result<BridgeConfig> {
         let options = BridgeOptions::parse(&self.options)?;
         let isolated = |mode| mode == GatewayMode::Isolated;
-        let ipv4 = self.addresses4().map(|s| Subnet4 {
+        let ipv4 = self.addresses4().next().map(|s| Subnet4 {
             bridge: s.gateway.filter(|_| !isolated(options.mode_ipv4) && !options.inhibit_ipv4),
             gateway: self.router(ROUTER).and_then(v4).or(s.gateway),
             ..s
         });
-        let ipv6 = self.addresses6().map(|s| Subnet6 {
+        let ipv6 = self.addresses6().next().map(|s| Subnet6 {
             bridge: s.gateway.filter(|_| !isolated(options.mode_ipv6)),
             gateway: self.router(ROUTER6).and_then(v6).or(s.gateway),
             ..s
@@ -139,7 +142,10 @@ impl NetworkRecord {
             mtu: options.mtu,
             icc: options.icc,
             masquerade: options.masquerade,
+            source_ipv4: options.source_ipv4,
+            source_ipv6: options.source_ipv6,
             trusted_interfaces: options.trusted.clone(),
+            announcements: options.announcements,
             default_host_ip: options.host_ip,
             interface_prefix: options.interface_prefix.clone().unwrap_or_else(|| "eth".to_owned()),
             internal: self.internal,
@@ -156,32 +162,44 @@ impl NetworkRecord {
         subnets.into_iter().flatten().find_map(|s| s.reserved.get(name)).copied()
     }
 
+    /// All subnets, whether their family is in use or not.
+    pub fn all_subnets(&self) -> impl Iterator<Item = &Subnet> {
+        self.subnet.iter().chain(&self.subnet6).chain(&self.further)
+    }
+
+    /// Those in force.
+    pub fn subnets(&self) -> impl Iterator<Item = &Subnet> {
+        let used = |s: &&Subnet| if s.subnet.addr().is_ipv6() { self.ipv6 } else { self.ipv4 };
+        self.all_subnets().filter(used)
+    }
+
     /// The IPv4 addresses in force, the bridge's own left out.
-    pub fn addresses4(&self) -> Option<Subnet4> {
-        let s = self.subnet.as_ref().filter(|_| self.ipv4)?;
+    pub fn addresses4(&self) -> impl Iterator<Item = Subnet4> {
         let net = |net| if let IpNet::V4(net) = net { Some(net) } else { None };
-        let gateway = s.gateway.and_then(v4);
-        Some(Subnet4 { net: net(s.subnet)?, range: s.range.and_then(net), bridge: None, gateway })
+        self.subnets().filter_map(move |s| {
+            let gateway = s.gateway.and_then(v4);
+            Some(Subnet4 { net: net(s.subnet)?, range: s.range.and_then(net), bridge: None, gateway })
+        })
     }
 
     /// The IPv6 addresses in force likewise.
-    pub fn addresses6(&self) -> Option<Subnet6> {
-        let s = self.subnet6.as_ref().filter(|_| self.ipv6)?;
+    pub fn addresses6(&self) -> impl Iterator<Item = Subnet6> {
         let net = |net| if let IpNet::V6(net) = net { Some(net) } else { None };
-        let gateway = s.gateway.and_then(v6);
-        Some(Subnet6 { net: net(s.subnet)?, range: s.range.and_then(net), bridge: None, gateway })
+        self.subnets().filter_map(move |s| {
+            let gateway = s.gateway.and_then(v6);
+            Some(Subnet6 { net: net(s.subnet)?, range: s.range.and_then(net), bridge: None, gateway })
+        })
     }
 
-    /// The subnets in force.
+    /// The subnets in force, as such.
     pub fn nets(&self) -> impl Iterator<Item = IpNet> {
-        let (v4, v6) = (self.addresses4(), self.addresses6());
-        v4.map(|s| s.net.into()).into_iter().chain(v6.map(|s| s.net.into()))
+        self.subnets().map(|s| s.subnet)
     }
 
     /// Replaces the file.
     pub fn save(&self, path: &Path) -> Result<()> {
         let fail = |action| move |source| EngineError::File { action, path: path.to_owned(), source };
-        let plain = self.ipv4 && !self.ipv6 && self.subnet6.is_none();
+        let plain = self.ipv4 && !self.ipv6 && self.subnet6.is_none() && self.further.is_empty();
         let record = Self { format: if plain { FORMAT_IPV4 } else { FORMAT }, ..self.clone() };
         let json = serde_json::to_vec(&record).map_err(|e| fail("encode")(e.into()))?;
         let temporary = path.with_extension("json.new");

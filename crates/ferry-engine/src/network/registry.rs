@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -119,11 +118,11 @@ impl Networks {
         }
     }
 
-    /// Makes a network. `builtin`: what the default bridge has.
+    /// Makes a network. `builtin`: what the default bridge has, if there is one.
     pub fn create(
         &self,
         make: impl FnOnce() -> Result<NetworkRecord>,
-        builtin: Used,
+        builtin: Option<Used>,
     ) -> Result<Arc<UserNetwork>> {
         let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut record = make()?;
@@ -155,7 +154,7 @@ impl Networks {
         &self,
         record: &mut NetworkRecord,
         others: &[Arc<UserNetwork>],
-        builtin: Used,
+        builtin: Option<Used>,
     ) -> Result<Network> {
         let used = |n: &Arc<UserNetwork>| Used {
             id: n.record.id.to_string(),
@@ -163,7 +162,7 @@ impl Networks {
             nets: n.record.nets().collect(),
         };
         let real = others.iter().filter(|n| !n.record.config_only);
-        let others_use: Vec<Used> = std::iter::once(builtin).chain(real.map(used)).collect();
+        let others_use: Vec<Used> = builtin.into_iter().chain(real.map(used)).collect();
         let source = Source { stack: &self.stack, pools: &self.pools, others: &others_use };
         subnets::complete(record, &source)?;
         // An engine that is killed now leaves a network, and no device nobody knows.
@@ -276,18 +275,10 @@ fn finish_removals(dir: &Path, stack: &NetworkStack) -> Result<()> {
 
 /// Keeps the auxiliary addresses from being given out.
 fn reserve(network: &Network, record: &NetworkRecord) -> Result<(), NetworkError> {
-    let router = |address| {
-        let gateways = [
-            network.ipv4().and_then(|s| s.gateway).map(IpAddr::V4),
-            network.ipv6().and_then(|s| s.gateway).map(IpAddr::V6),
-        ];
-        gateways.contains(&Some(address))
-    };
-    let subnets =
-        [record.subnet.as_ref().filter(|_| record.ipv4), record.subnet6.as_ref().filter(|_| record.ipv6)];
-    let addresses = subnets.into_iter().flatten().flat_map(|s| s.reserved.values()).copied();
-    // The router's is taken already.
-    addresses.filter(|address| !router(*address)).try_for_each(|address| network.reserve(address))
+    let gateways = network.gateways();
+    let addresses = record.subnets().flat_map(|s| s.reserved.values()).copied();
+    // The routers' are taken already.
+    addresses.filter(|address| !gateways.contains(address)).try_for_each(|address| network.reserve(address))
 }
 
 /// Whether a network's device is not its own: a bridge that was there before, or a parent interface that others use.

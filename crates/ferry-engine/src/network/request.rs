@@ -7,7 +7,7 @@ use ferry_api::network::{IpamConfig, NetworkCreateRequest};
 use ferry_types::NetworkId;
 use ipnet::IpNet;
 
-use super::options::{BridgeOptions, ENABLE_IPV4, ENABLE_IPV6, parse_bool};
+use super::options::{BridgeOptions, ENABLE_IPV4, ENABLE_IPV6, announcements, parse_bool};
 use super::parent::child_kind;
 use super::record::{Driver, FORMAT, NetworkRecord, Subnet};
 use crate::error::{EngineError, Result};
@@ -15,10 +15,6 @@ use crate::time::now_nanos;
 
 fn invalid(message: impl Into<String>) -> EngineError {
     EngineError::InvalidParameter(message.into())
-}
-
-fn later(what: &str) -> EngineError {
-    EngineError::NotSupported(format!("{what} is not supported by ferry yet"))
 }
 
 /// Options of networks that do not set them, by driver (`default-network-opts`).
@@ -68,6 +64,7 @@ pub(crate) fn to_record(
         ipv6,
         subnet: None,
         subnet6: None,
+        further: Vec::new(),
     };
     take_subnets(&mut record, &ipam.config)?;
     if record.config_only && !record.config_from.is_empty() {
@@ -81,7 +78,7 @@ pub(crate) fn to_record(
     match driver {
         Driver::Bridge => drop(BridgeOptions::parse(&record.options)?),
         Driver::Macvlan | Driver::Ipvlan if record.config_only => {}
-        Driver::Macvlan | Driver::Ipvlan => drop(child_kind(&record)?),
+        Driver::Macvlan | Driver::Ipvlan => drop((child_kind(&record)?, announcements(&record.options)?)),
     }
     Ok(record)
 }
@@ -142,7 +139,7 @@ fn take_configuration(
                 .to_owned(),
         ));
     }
-    let has_addresses = !record.ipv4 || record.ipv6 || record.subnet.is_some() || record.subnet6.is_some();
+    let has_addresses = !record.ipv4 || record.ipv6 || record.all_subnets().next().is_some();
     if has_addresses
         || record.ipam_options.as_ref().is_some_and(|o| !o.is_empty())
         || !record.labels.is_empty()
@@ -159,6 +156,7 @@ fn take_configuration(
     record.ipv6 = from.ipv6;
     record.subnet = from.subnet;
     record.subnet6 = from.subnet6;
+    record.further = from.further;
     record.labels = from.labels;
     Ok(())
 }
@@ -178,23 +176,22 @@ fn family(
     parsed.map(Some).ok_or_else(|| invalid(format!("driver-opt \"{option}\" is not a valid bool")))
 }
 
-/// Reads the subnets, one per family at most. Those of IPv6 are looked at only on networks that have it.
+/// Reads the subnets, on bridges one per family at most. Those of IPv6 are looked at only on networks that have it.
 fn take_subnets(record: &mut NetworkRecord, configs: &[IpamConfig]) -> Result<()> {
     let mut errors: Vec<String> = Vec::new();
-    let mut several = false;
     for config in configs {
         let Some(subnet) = one_subnet(config, record.ipv6, &mut errors) else { continue };
-        let slot = if subnet.subnet.addr().is_ipv6() { &mut record.subnet6 } else { &mut record.subnet };
-        several |= slot.is_some();
-        *slot = Some(subnet);
+        match if subnet.subnet.addr().is_ipv6() { &mut record.subnet6 } else { &mut record.subnet } {
+            slot @ None => *slot = Some(subnet),
+            Some(_) => record.further.push(subnet),
+        }
     }
     let text = match errors.as_slice() {
-        [] if !several => return Ok(()),
-        [] if record.driver == Driver::Bridge => {
+        [] if record.further.is_empty() || record.driver != Driver::Bridge => return Ok(()),
+        [] => {
             let text = "bridge driver doesn't support multiple subnets";
             return Err(EngineError::Forbidden(text.to_owned()));
         }
-        [] => return Err(later("more than one subnet of a family")),
         [one] => one.clone(),
         several => format!("* {}", several.join("\n* ")),
     };

@@ -41,22 +41,19 @@ pub(super) fn complete(record: &mut NetworkRecord, source: &Source<'_>) -> Resul
         if !is_on {
             continue;
         }
-        let slot = if ipv6 { &record.subnet6 } else { &record.subnet };
-        let wanted = slot.clone();
-        let mut subnet = match wanted {
+        let slot = if ipv6 { &mut record.subnet6 } else { &mut record.subnet };
+        let subnet = match slot {
             Some(subnet) => subnet,
-            None => chosen(source, ipv6)?,
+            None => slot.insert(chosen(source, ipv6)?),
         };
         // As in Docker: with a range the pool may be shared, and what bridges then say is below.
         let shared = is_bridge && subnet.range.is_some();
         if subnet.by_user && !shared && source.meeting(subnet.subnet).is_some() {
-            return Err(EngineError::Forbidden(
-                "invalid pool request: Pool overlaps with other one on this address space".to_owned(),
-            ));
+            return Err(overlapping());
         }
-        reserve(&mut subnet, if ipv6 { wants.1 } else { wants.0 })?;
-        *(if ipv6 { &mut record.subnet6 } else { &mut record.subnet }) = Some(subnet);
+        reserve(subnet, if ipv6 { wants.1 } else { wants.0 })?;
     }
+    complete_further(record, source, wants)?;
     if !is_bridge {
         return Ok(());
     }
@@ -64,6 +61,31 @@ pub(super) fn complete(record: &mut NetworkRecord, source: &Source<'_>) -> Resul
         return Err(invalid("IPv4 or IPv6 must be enabled"));
     }
     check_bridge(record, source)
+}
+
+/// The same for subnets beyond the first of a family.
+fn complete_further(record: &mut NetworkRecord, source: &Source<'_>, wants: (bool, bool)) -> Result<()> {
+    let mut own: Vec<IpNet> =
+        [&record.subnet, &record.subnet6].into_iter().flatten().map(|s| s.subnet).collect();
+    let (ipv4, ipv6) = (record.ipv4, record.ipv6);
+    for subnet in &mut record.further {
+        let net = subnet.subnet;
+        let is_ipv6 = net.addr().is_ipv6();
+        if if is_ipv6 { !ipv6 } else { !ipv4 } {
+            continue;
+        }
+        if source.meeting(net).is_some() || own.iter().any(|o| o.contains(&net) || net.contains(o)) {
+            return Err(overlapping());
+        }
+        own.push(net);
+        reserve(subnet, if is_ipv6 { wants.1 } else { wants.0 })?;
+    }
+    Ok(())
+}
+
+fn overlapping() -> EngineError {
+    let text = "invalid pool request: Pool overlaps with other one on this address space";
+    EngineError::Forbidden(text.to_owned())
 }
 
 impl Source<'_> {
@@ -152,7 +174,7 @@ fn check_bridge(record: &NetworkRecord, source: &Source<'_>) -> Result<()> {
     if let Some(net) = record.nets().find(|net| net.prefix_len() == 0) {
         return Err(invalid(if net.addr().is_ipv6() { "ipv6 pool is empty" } else { "ipv4 pool is empty" }));
     }
-    if let Some(subnet) = record.addresses6() {
+    if let Some(subnet) = record.addresses6().next() {
         let shown = format!("{}/{}", subnet.gateway.unwrap_or(subnet.net.addr()), subnet.net.prefix_len());
         let of_links: Ipv6Net = Ipv6Net::new_assert([0xfe80, 0, 0, 0, 0, 0, 0, 0].into(), 64);
         if subnet.net.addr().to_ipv4_mapped().is_some() {

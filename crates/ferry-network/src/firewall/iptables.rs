@@ -223,7 +223,11 @@ fn leave(b: &BridgeRules, family: AddressFamily) -> Vec<String> {
         }
         let nat = matches!(mode, GatewayMode::Nat | GatewayMode::NatUnprotected);
         if masquerade && nat && !b.is_internal() {
-            rules.push(format!("-s {subnet} ! -o {device} -j MASQUERADE"));
+            let target = match b.source.of(family) {
+                Some(source) => format!("SNAT --to-source {source}"),
+                None => "MASQUERADE".to_owned(),
+            };
+            rules.push(format!("-s {subnet} ! -o {device} -j {target}"));
         }
     }
     rules

@@ -40,7 +40,7 @@
 //! chain leave-to-br0   { ip saddr 127.0.0.0/8 masquerade                # from 127.0.0.1 of the host
 //!                        ip saddr 172.17.0.0/16 ct status dnat masquerade   # container to a port of its own bridge
 //!                        ip6 saddr fd00::/64 ct status dnat masquerade }
-//! chain leave-from-br0 { oifname != "br0" ip saddr 172.17.0.0/16 masquerade # when masquerading
+//! chain leave-from-br0 { oifname != "br0" ip saddr 172.17.0.0/16 masquerade # when masquerading; or snat to 192.0.2.1
 //!                        oifname != "br0" ip6 saddr fd00::/64 masquerade }
 //! chain from-br0       { oifname != "br0" drop }                            # when internal
 //! chain to-br0         { ct status dnat accept                              # unless internal
@@ -161,6 +161,8 @@ pub(crate) struct BridgeRules {
     pub(crate) icc: bool,
     /// Whether its traffic to the outside is masqueraded.
     pub(crate) masquerade: PerFamily<bool>,
+    /// The address it gets then, in place of that of the interface it leaves by.
+    pub(crate) source: PerFamily<Option<IpAddr>>,
     /// Whether there is no traffic to the outside.
     pub(crate) internal: bool,
     /// How its containers are reached from the outside.
@@ -354,8 +356,15 @@ fn leave_from_bridge(b: &BridgeRules) -> Vec<Rule> {
     let nat = |mode| matches!(mode, GatewayMode::Nat | GatewayMode::NatUnprotected);
     let masqueraded = b.families().filter(|(_, _, mode, on)| *on && nat(*mode) && !b.is_internal());
     masqueraded
-        .map(|(_, subnet, ..)| {
-            join([device(MetaKey::OutputName, b, true), from(subnet), vec![Expr::Masquerade]])
+        .map(|(family, subnet, ..)| {
+            let rewritten = match b.source.of(family) {
+                Some(source) => {
+                    let value = octets(source);
+                    vec![Expr::Load { value, to: REG_1 }, Expr::Snat { family, address: REG_1 }]
+                }
+                None => vec![Expr::Masquerade],
+            };
+            join([device(MetaKey::OutputName, b, true), from(subnet), rewritten])
         })
         .collect()
 }
@@ -543,6 +552,7 @@ mod tests {
             ipv6: None,
             icc,
             masquerade: PerFamily { ipv4: masquerade, ipv6: masquerade },
+            source: PerFamily::default(),
             internal: false,
             mode: PerFamily::default(),
             direct: DirectRouting::default(),

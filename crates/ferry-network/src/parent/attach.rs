@@ -69,6 +69,10 @@ impl<'a> Attaching<'a> {
         let record = self.record(&made);
         self.network.state().endpoints.insert(self.endpoint.clone(), record.clone());
         self.done(Step::Register)?;
+        let announcements = self.network.config.announcements;
+        let announced =
+            self.network.stack.worker.announce(made.sandbox.netns.as_fd(), &record, announcements);
+        announced.map_err(kernel("keep network namespace"))?;
         self.finished = true;
         Ok(Endpoint { sandbox: made.sandbox, record, relays: Vec::new(), warnings: Vec::new() })
     }
@@ -86,6 +90,7 @@ impl<'a> Attaching<'a> {
         let config = &self.network.config;
         let routed = config.routed();
         let Pair { ipv4, ipv6 } = self.addresses;
+        let (subnet4, subnet6) = config.subnets_of(self.addresses);
         EndpointRecord {
             endpoint: self.endpoint.clone(),
             container: self.request.container.clone(),
@@ -94,11 +99,11 @@ impl<'a> Attaching<'a> {
             host_veth: String::new(),
             host_ifindex: 0,
             ipv4,
-            prefix: config.ipv4.filter(|_| ipv4.is_some()).map_or(0, |s| s.net.prefix_len()),
-            gateway: config.ipv4.filter(|_| ipv4.is_some() && routed).and_then(|s| s.gateway),
+            prefix: subnet4.map_or(0, |s| s.net.prefix_len()),
+            gateway: subnet4.filter(|_| routed).and_then(|s| s.gateway),
             ipv6,
-            prefix6: config.ipv6.filter(|_| ipv6.is_some()).map_or(0, |s| s.net.prefix_len()),
-            gateway6: config.ipv6.filter(|_| ipv6.is_some() && routed).and_then(|s| s.gateway),
+            prefix6: subnet6.map_or(0, |s| s.net.prefix_len()),
+            gateway6: subnet6.filter(|_| routed).and_then(|s| s.gateway),
             mac: made.mac,
             interface: made.interface.clone(),
             published: Vec::new(),
@@ -206,16 +211,20 @@ impl Plan<'_> {
         if self.fresh {
             sandbox::set_sysctls();
         }
-        sandbox::set_interface_sysctls(name, network.config.ipv6.is_some());
+        sandbox::set_interface_sysctls(name, !network.config.ipv6.is_empty());
+        if network.config.announcements.is_some_and(|setting| setting.times == 0) {
+            sandbox::be_quiet(name);
+        }
         interface::set_sysctls(name, &self.request.sysctls)?;
         let up = LinkChange { up: Some(true), ..LinkChange::default() };
         let mut batch = Batch::new();
         child::set_alias(&mut batch, link.index, &network.config.tag());
         route::set_link(&mut batch, LinkRef::Index(1), &up);
-        if let (Some(address), Some(subnet)) = (self.addresses.ipv4, network.config.ipv4) {
+        let (subnet4, subnet6) = network.config.subnets_of(self.addresses);
+        if let (Some(address), Some(subnet)) = (self.addresses.ipv4, subnet4) {
             route::add_address(&mut batch, link.index, address, subnet.net.prefix_len());
         }
-        if let (Some(address), Some(subnet)) = (self.addresses.ipv6, network.config.ipv6) {
+        if let (Some(address), Some(subnet)) = (self.addresses.ipv6, subnet6) {
             route::add_address(&mut batch, link.index, address, subnet.net.prefix_len());
         }
         for address in &self.request.link_local {
@@ -234,8 +243,8 @@ impl Plan<'_> {
         let dying = network.released_lately();
         while_dying(attempt, |e| dying && matches!(e, NetworkError::MacInUse(_)))?;
         let (config, out, ways) = (&network.config, network.ways_out(), self.request.default_route);
-        let ipv4 = (ways.ipv4 && out.ipv4).then_some(config.ipv4.and_then(|s| s.gateway).map(IpAddr::V4));
-        let ipv6 = (ways.ipv6 && out.ipv6).then_some(config.ipv6.and_then(|s| s.gateway).map(IpAddr::V6));
+        let ipv4 = (ways.ipv4 && out.ipv4).then_some(subnet4.and_then(|s| s.gateway).map(IpAddr::V4));
+        let ipv6 = (ways.ipv6 && out.ipv6).then_some(subnet6.and_then(|s| s.gateway).map(IpAddr::V6));
         let mut batch = Batch::new();
         for (gateway, is_ipv6) in [(ipv4, false), (ipv6, true)] {
             match gateway {

@@ -18,7 +18,7 @@ use ferry_types::NetworkId;
 
 use crate::addresses::{Addresses, Pair, Refusal};
 use crate::bridge::State;
-use crate::config::{Subnet4, Subnet6};
+use crate::config::{Announcements, Subnet4, Subnet6};
 use crate::endpoint::{AdoptReport, Endpoint, EndpointRecord, EndpointRequest, Ways};
 use crate::error::{NetworkError, ReleaseError};
 use crate::stack::{Inner, NetworkStack};
@@ -39,12 +39,15 @@ pub struct ParentConfig {
     pub parent: Option<String>,
     /// Whether the parent was made by an earlier [`ParentNetwork::open`] and is to go with the network.
     pub made_parent: bool,
-    /// Its IPv4 addresses. The gateway is some other machine, if the network leads anywhere.
-    pub ipv4: Option<Subnet4>,
-    /// Its IPv6 addresses likewise.
-    pub ipv6: Option<Subnet6>,
+    /// Its IPv4 subnets. Containers get addresses of the first one unless they ask for others. The gateways are other
+    /// machines, if the network leads anywhere.
+    pub ipv4: Vec<Subnet4>,
+    /// Its IPv6 subnets likewise.
+    pub ipv6: Vec<Subnet6>,
     /// MTU of the endpoints; the parent's when absent.
     pub mtu: Option<u32>,
+    /// How neighbours are told of the containers' addresses; once when absent.
+    pub announcements: Option<Announcements>,
     /// Whether its containers get no default route (`--internal`).
     pub internal: bool,
 }
@@ -53,6 +56,13 @@ impl ParentConfig {
     /// Whether packets leave the network through a router.
     pub fn routed(&self) -> bool {
         self.leads_out() && !self.routes_to_device()
+    }
+
+    /// The subnets of an endpoint's addresses.
+    fn subnets_of(&self, addresses: Pair) -> (Option<Subnet4>, Option<Subnet6>) {
+        let v4 = addresses.ipv4.and_then(|a| self.ipv4.iter().find(|s| s.net.contains(&a)));
+        let v6 = addresses.ipv6.and_then(|a| self.ipv6.iter().find(|s| s.net.contains(&a)));
+        (v4.copied(), v6.copied())
     }
 
     /// Whether its containers get a default route.
@@ -97,7 +107,7 @@ impl ParentNetwork {
         link::check_driver(&mut socket, config.kind)?;
         let parent = link::open(&mut socket, &config, 0)?;
         drop(socket);
-        let addresses = Addresses::new(config.ipv4.as_ref(), config.ipv6.as_ref());
+        let addresses = Addresses::new(&config.ipv4, &config.ipv6);
         let state = Mutex::new(State { addresses, endpoints: HashMap::new() });
         Ok(Self { stack, config, parent, state, released: Mutex::default() })
     }
@@ -120,7 +130,7 @@ impl ParentNetwork {
     /// Of which families a container's way to the outside may lead through it.
     pub fn ways_out(&self) -> Ways {
         let open = self.config.leads_out();
-        Ways { ipv4: open && self.config.ipv4.is_some(), ipv6: open && self.config.ipv6.is_some() }
+        Ways { ipv4: open && !self.config.ipv4.is_empty(), ipv6: open && !self.config.ipv6.is_empty() }
     }
 
     /// Keeps an address from being given out, for something that is no container.
@@ -173,6 +183,7 @@ impl ParentNetwork {
     /// None; as that of bridges.
     pub fn release(&self, record: &EndpointRecord) -> Result<(), ReleaseError> {
         let Some(record) = self.forget(record) else { return Ok(()) };
+        self.stack.worker.be_quiet(&record.endpoint, self.config.announcements);
         self.stack.worker.queue(Job::ReapChild {
             netns_inode: record.netns_inode,
             interface: record.interface,
@@ -263,7 +274,8 @@ impl ParentNetwork {
     /// When the namespace cannot be entered or netlink refuses.
     pub fn sweep(&self, netns: BorrowedFd<'_>, known: &[EndpointRecord]) -> Result<(), NetworkError> {
         let names: Vec<&str> = known.iter().map(|record| record.interface.as_str()).collect();
-        interface::remove_noted(netns, &self.config.tag(), &names)
+        let on_parent = (self.config.kind.name(), self.parent.index);
+        interface::remove_noted(netns, &self.config.tag(), on_parent, &names)
     }
 
     /// Waits until the background work queued so far is done.

@@ -1,5 +1,7 @@
 //! Restarts, foreign hands on the ruleset, existing devices.
 
+use std::os::fd::AsFd;
+
 use ferry_sys::netlink::nft::{self, Transaction};
 use ferry_sys::netlink::route::{self, LinkRef};
 use ferry_sys::netlink::{Batch, Protocol as Family, Socket};
@@ -325,5 +327,50 @@ fn nft_lists_the_table_as_documented() {
         let want: Vec<&str> = want.lines().map(str::trim).collect();
         assert_eq!(lines, want, "{listed}");
         drop(web);
+    });
+}
+
+#[test]
+fn a_port_that_was_closed_by_an_engine_that_was_killed_is_opened_again() {
+    on_a_host(|| {
+        let (stack, bridge) = bridge();
+        let web = container(&bridge, vec![tcp(8080, 80)]);
+        serve_tcp(&web.sandbox.netns, 80, "web");
+        ask_tcp((GATEWAY, 8080));
+        let mut route = Socket::open(Family::Route).unwrap();
+        let mut batch = Batch::new();
+        let closed = route::PortChange { closed: true, ..route::PortChange::default() };
+        route::set_port(&mut batch, web.record.host_ifindex, &closed);
+        route.execute(batch).unwrap();
+        assert_no_tcp((GATEWAY, 8080));
+        drop((bridge, stack));
+
+        let (_stack, bridge) = super::support::bridge();
+        let report = bridge.adopt(std::slice::from_ref(&web.record)).unwrap();
+        assert_eq!((report.adopted, report.without_veth.len()), (1, 0));
+        assert!(ask_tcp((GATEWAY, 8080)).starts_with("web"));
+        // And by itself, as hairpin ports are.
+        assert!(inside(&web.sandbox.netns, || ask_tcp((GATEWAY, 8080))).starts_with("web"));
+    });
+}
+
+#[test]
+fn a_link_that_an_engine_was_making_when_it_was_killed_is_on_its_bridge_and_removed() {
+    on_a_host(|| {
+        let (stack, bridge) = bridge();
+        let web = container(&bridge, vec![]);
+        drop((bridge, stack));
+        eventually("the pool of the former engine is gone", || veths().len() == 1);
+        let device = links().into_iter().find(|l| l.name == web.record.bridge).unwrap();
+        let mut batch = Batch::new();
+        let netns = web.sandbox.netns.as_fd();
+        route::create_veth(&mut batch, "veth0123456", Some(device.index), "eth1", netns, None);
+        Socket::open(Family::Route).unwrap().execute(batch).unwrap();
+
+        let (_stack, bridge) = super::support::bridge();
+        let report = bridge.adopt(std::slice::from_ref(&web.record)).unwrap();
+        assert_eq!((report.adopted, report.stray_veths), (1, 1));
+        bridge.flush();
+        assert!(!veths().contains(&"veth0123456".to_owned()));
     });
 }

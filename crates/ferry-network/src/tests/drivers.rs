@@ -20,7 +20,7 @@ fn uplink() {
     let mut socket = Socket::open(Family::Route).unwrap();
     let mut batch = Batch::new();
     let here = ferry_sys::netns::current().unwrap();
-    route::create_veth(&mut batch, "up0", "up1", here.as_fd(), None);
+    route::create_veth(&mut batch, "up0", None, "up1", here.as_fd(), None);
     for name in ["up0", "up1"] {
         let up = LinkChange { up: Some(true), ..LinkChange::default() };
         route::set_link(&mut batch, LinkRef::Name(name), &up);
@@ -35,8 +35,9 @@ fn on_parent(parent: Option<&str>, kind: ChildKind) -> ParentConfig {
         kind,
         parent: parent.map(str::to_owned),
         made_parent: false,
-        ipv4: at("10.213.0.1/24").map(|s| Subnet4 { bridge: None, ..s }),
-        ipv6: None,
+        ipv4: at("10.213.0.1/24").map(|s| Subnet4 { bridge: None, ..s }).into_iter().collect(),
+        ipv6: Vec::new(),
+        announcements: None,
         mtu: None,
         internal: false,
     }
@@ -239,7 +240,7 @@ fn macvlan_without_parent_leads_nowhere() {
     on_a_host(|| {
         let stack = stack(0);
         let alone = on_parent(None, BRIDGE_MODE);
-        let ipv4 = alone.ipv4.map(|s| Subnet4 { gateway: None, ..s });
+        let ipv4 = alone.ipv4.iter().map(|s| Subnet4 { gateway: None, ..*s }).collect();
         let config = ParentConfig { ipv4, ..alone };
         let network: Network = ParentNetwork::open(&stack, config.clone()).unwrap().into();
         let own = || links().into_iter().filter(|l| l.name == config.tag()).count();

@@ -370,8 +370,9 @@ fn on_a_parent_interface() {
             kind: macvlan,
             parent: Some("uplink".to_owned()),
             made_parent: false,
-            ipv4: None,
-            ipv6: subnet,
+            ipv4: Vec::new(),
+            ipv6: subnet.into_iter().collect(),
+            announcements: None,
             mtu: None,
             internal: false,
         };

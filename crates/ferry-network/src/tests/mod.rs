@@ -2,6 +2,7 @@
 //! which the stack is opened, so that tests neither meet each other nor the machine's own network.
 
 mod adopt;
+mod announce;
 mod attach;
 mod drivers;
 mod ipv6;

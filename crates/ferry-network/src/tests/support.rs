@@ -150,7 +150,7 @@ pub(super) fn neighbour() -> OwnedFd {
     let mut host = Socket::open(Family::Route).unwrap();
     let mut batch = Batch::new();
     let up = LinkChange { up: Some(true), ..LinkChange::default() };
-    route::create_veth(&mut batch, "uplink", "eth0", netns.as_fd(), None);
+    route::create_veth(&mut batch, "uplink", None, "eth0", netns.as_fd(), None);
     route::set_link(&mut batch, LinkRef::Name("uplink"), &up);
     host.execute(batch).unwrap();
     let uplink = route::link(&mut host, LinkRef::Name("uplink")).unwrap().unwrap().index;

@@ -5,12 +5,11 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::message::{Batch, CREATE, EXCL};
 use super::route::{
-    IFLA_ADDRESS, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU,
-    IFLA_NET_NS_FD, RTM_NEWLINK, ifinfo,
+    IFLA_ADDRESS, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINKINFO,
+    IFLA_MTU, IFLA_NET_NS_FD, RTM_NEWLINK, ifinfo,
 };
 use super::socket::{NetlinkError, Socket};
 
-const IFLA_LINK: u16 = 5;
 const IFLA_MACVLAN_MODE: u16 = 1;
 const IFLA_IPVLAN_MODE: u16 = 1;
 const IFLA_IPVLAN_FLAGS: u16 = 2;

@@ -187,6 +187,13 @@ pub enum Expr {
         /// Register of the port.
         port: u32,
     },
+    /// Rewrites the source address of a packet of this family.
+    Snat {
+        /// Of the address.
+        family: AddressFamily,
+        /// Register of the address.
+        address: u32,
+    },
     /// Rewrites the source to the outgoing device's address.
     Masquerade,
     /// Ends the rule.
@@ -203,7 +210,7 @@ impl Expr {
             Self::Mask { .. } => "bitwise",
             Self::Compare { .. } => "cmp",
             Self::Lookup { .. } | Self::Member { .. } | Self::Dispatch { .. } => "lookup",
-            Self::Dnat { .. } => "nat",
+            Self::Dnat { .. } | Self::Snat { .. } => "nat",
             Self::Masquerade => "masq",
             Self::Verdict(_) | Self::Load { .. } => "immediate",
         }
@@ -272,6 +279,10 @@ impl Expr {
             Self::Dnat { family, address, port } => {
                 // NFT_NAT_DNAT
                 m.be32(1, 1).be32(2, family.number().into()).be32(3, *address).be32(5, *port);
+            }
+            Self::Snat { family, address } => {
+                // NFT_NAT_SNAT
+                m.be32(1, 0).be32(2, family.number().into()).be32(3, *address);
             }
             Self::Masquerade => {}
             Self::Verdict(verdict) => {

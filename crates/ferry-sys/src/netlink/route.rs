@@ -22,6 +22,7 @@ const RTM_DELNEIGH: u16 = 29;
 pub(super) const IFLA_ADDRESS: u16 = 1;
 pub(super) const IFLA_IFNAME: u16 = 3;
 pub(super) const IFLA_MTU: u16 = 4;
+pub(super) const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
 const IFLA_OPERSTATE: u16 = 16;
@@ -29,6 +30,7 @@ const IF_OPER_UP: u8 = 6;
 pub(super) const IFLA_LINKINFO: u16 = 18;
 pub(super) const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
+const IFLA_LINK_NETNSID: u16 = 37;
 pub(super) const IFLA_NET_NS_FD: u16 = 28;
 pub(super) const IFLA_INFO_KIND: u16 = 1;
 pub(super) const IFLA_INFO_DATA: u16 = 2;
@@ -96,10 +98,21 @@ pub fn create_bridge_at(batch: &mut Batch, index: u32, name: &str, mac: [u8; 6],
     });
 }
 
-/// Creates a veth pair, both ends down: `host` here, `peer` in the namespace `netns`.
-pub fn create_veth(batch: &mut Batch, host: &str, peer: &str, netns: BorrowedFd<'_>, mtu: Option<u32>) {
+/// Creates a veth pair, both ends down: `host` here, on a bridge (interface index) at once if given; `peer` in the namespace
+/// `netns`.
+pub fn create_veth(
+    batch: &mut Batch,
+    host: &str,
+    bridge: Option<u32>,
+    peer: &str,
+    netns: BorrowedFd<'_>,
+    mtu: Option<u32>,
+) {
     let mut m = batch.message(RTM_NEWLINK, CREATE | EXCL);
     m.header(&ifinfo(0, 0, 0)).text(IFLA_IFNAME, host);
+    if let Some(bridge) = bridge {
+        m.u32(IFLA_MASTER, bridge);
+    }
     if let Some(mtu) = mtu {
         m.u32(IFLA_MTU, mtu);
     }
@@ -335,17 +348,22 @@ pub struct Link {
     pub mac: Vec<u8>,
     /// Index of the bridge it is a port of.
     pub master: Option<u32>,
+    /// Index of the link it sits on, when that one is in another namespace.
+    pub lower_elsewhere: Option<u32>,
     /// What whoever made it noted down with it (`ip link set alias`).
     pub alias: String,
     /// Driver (`bridge`, `veth`); empty for physical devices.
     pub kind: String,
     /// Of a bridge port, its spanning-tree state; 3 forwards (`BR_STATE_*`, `linux/if_bridge.h`).
     pub port_state: Option<u8>,
+    /// Whether it is a bridge port that learns no addresses, as [`PortChange::closed`] leaves it.
+    pub port_closed: bool,
 }
 
 fn parse_link(payload: &[u8]) -> Option<Link> {
     let attrs = Attributes::after(payload, 16);
     let info = attrs.nested(IFLA_LINKINFO);
+    let port = info.nested(IFLA_INFO_SLAVE_DATA);
     let number = |kind| attrs.find(kind).and_then(|v| u32_at(v, 0));
     Some(Link {
         index: u32_at(payload, 4)?,
@@ -355,12 +373,11 @@ fn parse_link(payload: &[u8]) -> Option<Link> {
         mtu: number(IFLA_MTU).unwrap_or_default(),
         mac: attrs.find(IFLA_ADDRESS).unwrap_or_default().to_vec(),
         master: number(IFLA_MASTER),
+        lower_elsewhere: attrs.find(IFLA_LINK_NETNSID).and_then(|_| number(IFLA_LINK)),
         alias: attrs.find(IFLA_IFALIAS).map(text).unwrap_or_default(),
         kind: info.find(IFLA_INFO_KIND).map(text).unwrap_or_default(),
-        port_state: info
-            .nested(IFLA_INFO_SLAVE_DATA)
-            .find(IFLA_BRPORT_STATE)
-            .and_then(|v| v.first().copied()),
+        port_state: port.find(IFLA_BRPORT_STATE).and_then(|v| v.first().copied()),
+        port_closed: port.find(IFLA_BRPORT_LEARNING) == Some(&[0][..]),
     })
 }
 

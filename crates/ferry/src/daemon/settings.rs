@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ferry_api::container::Ulimit;
 use ferry_engine::{
-    DefaultSeccomp, EngineConfig, FirewallBackend, FirewallConfig, LiveSettings, ProxyOptions,
+    DefaultBridge, DefaultSeccomp, EngineConfig, FirewallBackend, FirewallConfig, LiveSettings, ProxyOptions,
 };
 use ferry_server::{ListenAddr, ListenSpec, TlsFiles};
 use serde_json::Value;
@@ -422,16 +422,14 @@ fn exec_options(v: &Values) -> Result<(), String> {
     Ok(())
 }
 
-fn bridge(v: &Values) -> Result<Option<String>, String> {
-    let name = v.text("bridge");
-    match name.as_deref() {
-        Some("none") => {
-            Err("bridge (none) is not supported: the default bridge cannot be left out yet".to_owned())
-        }
+fn bridge(v: &Values) -> Result<DefaultBridge, String> {
+    match v.text("bridge") {
+        None => Ok(DefaultBridge::Automatic),
+        Some(n) if n == "none" => Ok(DefaultBridge::None),
         Some(n) if n.len() > 15 || n.contains(['/', ' ']) => {
             Err(format!("invalid bridge name {n:?}: want 1 to 15 bytes without slash and blank"))
         }
-        _ => Ok(name),
+        Some(name) => Ok(DefaultBridge::Named(name)),
     }
 }
 
@@ -578,7 +576,6 @@ mod tests {
         assert_eq!(refusal(&["--firewall-backend=pf"]), "invalid firewall-backend: \"pf\"");
         assert!(refusal(&["--publish=all"]).starts_with("invalid publish: \"all\": want"));
         assert!(refusal(&["--storage-driver=btrfs"]).contains("driver not supported: btrfs"));
-        assert!(refusal(&["--bridge=none"]).contains("cannot be left out"));
         assert!(refusal(&["--exec-opt=native.cgroupdriver=systemd"]).contains("cgroupfs"));
         assert!(refusal(&["--api-cors-header=x"]).starts_with("DEPRECATED: "));
         assert!(refusal(&["--data-root=relative", "--fixed-cidr=x"]).contains("fixed-cidr"));
