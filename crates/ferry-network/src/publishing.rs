@@ -46,6 +46,8 @@ pub(crate) fn bridge_rules(config: &BridgeConfig, firewall: &FirewallConfig) -> 
         mode: gateway_modes(config),
         direct: direct(config, firewall),
         filtered: filtered(firewall),
+        // The firewall knows.
+        tracked: true,
     }
 }
 

@@ -10,12 +10,14 @@ use ferry_sys::netlink::{Protocol, Socket, nft};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
-use super::Firewall;
+use super::{Firewall, obstacles};
 
 /// A reload flushes first and loads its own rules then, perhaps in several steps: we look again after it.
 const SETTLE: Duration = Duration::from_millis(100);
 /// The kernel tells nobody of changes to iptables.
 const LOOK: Duration = Duration::from_millis(400);
+/// The same where the rules there are others' only.
+const GLANCE: Duration = Duration::from_secs(5);
 
 /// What a firewall consists of, for whoever watches over it.
 #[derive(Debug)]
@@ -33,7 +35,7 @@ pub(crate) enum Watched {
     Iptables,
 }
 
-/// The watching thread; it sleeps until nf_tables changes.
+/// The watching thread; it sleeps until nf_tables changes, or is to look at what nobody tells of.
 #[derive(Debug)]
 pub(crate) struct Watcher {
     stop: Arc<OwnedFd>,
@@ -54,7 +56,7 @@ impl Watcher {
         let stopped = Arc::clone(&stop);
         let name = name.to_owned();
         let thread = thread::Builder::new().name("ferry-net-watch".to_owned()).spawn(move || {
-            Watch { socket, watched, name, firewall, seen: None }.run(&stopped);
+            Watch { socket, watched, name, firewall, seen: None, others: false }.run(&stopped);
         })?;
         Ok(Some(Self { stop, thread: Some(thread) }))
     }
@@ -86,6 +88,8 @@ struct Watch {
     firewall: Arc<Mutex<Firewall>>,
     /// Sizes of iptables' tables, when they were last looked at.
     seen: Option<Vec<(u32, u32)>>,
+    /// Somebody else has a new rule of his own.
+    others: bool,
 }
 
 enum Wake {
@@ -98,10 +102,11 @@ impl Watch {
     fn run(&mut self, stop: &OwnedFd) {
         let mut damaged = false;
         loop {
-            let timeout = match (damaged, &self.watched) {
-                (true, _) => Some(SETTLE),
-                (false, Watched::Iptables) => Some(LOOK),
-                (false, _) => None,
+            let timeout = match &self.watched {
+                _ if damaged || self.others => Some(SETTLE),
+                Watched::Iptables => Some(LOOK),
+                Watched::Table { .. } => Some(GLANCE),
+                Watched::Nothing => None,
             };
             match self.wait(stop, timeout) {
                 Wake::Stop => return,
@@ -118,6 +123,7 @@ impl Watch {
                         self.repair();
                     }
                     damaged = false;
+                    self.review_others();
                 }
             }
         }
@@ -139,11 +145,25 @@ impl Watch {
         self.iptables_changed();
     }
 
-    /// Whether the tables of iptables have other sizes than at the last look.
-    fn iptables_changed(&mut self) -> bool {
-        if !matches!(self.watched, Watched::Iptables) {
-            return false;
+    /// Looks at others' rules when there is news of them.
+    fn review_others(&mut self) {
+        let Watched::Table { .. } = self.watched else { return };
+        if !std::mem::take(&mut self.others) && !self.iptables_differ() {
+            return;
         }
+        match lock(&self.firewall).review_others() {
+            Ok(true) => tracing::info!(firewall = %self.name, "others' rules were taken into account"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(firewall = %self.name, %error, "others' rules not looked at"),
+        }
+    }
+
+    /// Whether the tables of iptables have other sizes than at the last look, where they are what is watched over.
+    fn iptables_changed(&mut self) -> bool {
+        matches!(self.watched, Watched::Iptables) && self.iptables_differ()
+    }
+
+    fn iptables_differ(&mut self) -> bool {
         let now = super::iptables::sizes();
         let changed = self.seen.as_ref().is_some_and(|seen| *seen != now);
         self.seen = Some(now);
@@ -153,7 +173,8 @@ impl Watch {
     fn wait(&self, stop: &OwnedFd, timeout: Option<Duration>) -> Wake {
         let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
         fds.extend(self.socket.as_ref().map(|s| PollFd::from_borrowed_fd(s.as_fd(), PollFlags::IN)));
-        let timeout = timeout.map(|t| Timespec { tv_sec: 0, tv_nsec: t.subsec_nanos().into() });
+        let seconds = |t: Duration| i64::try_from(t.as_secs()).unwrap_or(i64::MAX);
+        let timeout = timeout.map(|t| Timespec { tv_sec: seconds(t), tv_nsec: t.subsec_nanos().into() });
         match poll(&mut fds, timeout.as_ref()) {
             Ok(0) => Wake::Quiet,
             Err(Errno::INTR) => Wake::Changed,
@@ -167,10 +188,11 @@ impl Watch {
     fn read(&mut self) -> bool {
         let mut damaged = false;
         let Some(socket) = &mut self.socket else { return false };
-        let watched = &self.watched;
+        let (watched, mut others) = (&self.watched, self.others);
         let received = socket.receive(|kind, port, payload| {
             damaged |= match watched {
                 Watched::Table { name, except_by } => {
+                    others |= nft::is_change_of_others(kind, payload, obstacles::is_an_engines);
                     port != *except_by && nft::is_harmful(nft::Family::Inet, kind, payload, name)
                 }
                 Watched::Iptables => super::iptables::TABLES.iter().any(|table| {
@@ -180,10 +202,9 @@ impl Watch {
                 Watched::Nothing => false,
             };
         });
-        match received {
-            Ok(()) => damaged,
-            // ENOBUFS: notifications were lost, some of them perhaps ours.
-            Err(e) => e.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()),
-        }
+        // ENOBUFS: notifications were lost, some of them perhaps ours.
+        let lost = received.is_err_and(|e| e.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()));
+        self.others = others || lost;
+        damaged || lost
     }
 }

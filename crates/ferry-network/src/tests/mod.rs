@@ -12,5 +12,6 @@ mod repair;
 mod several;
 mod speed;
 pub(crate) mod support;
+mod tracking;
 
 pub(crate) use support::request;

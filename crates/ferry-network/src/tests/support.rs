@@ -140,12 +140,21 @@ pub(super) fn inside<T: Send>(netns: impl AsFd + Send, f: impl FnOnce() -> T + S
     })
 }
 
+/// Whether new interfaces of this namespace search for duplicates of their addresses, which takes seconds on a busy
+/// machine, and as long nobody is found by IPv6.
+fn search_for_duplicates(on: bool) {
+    // Without IPv6 in the kernel there is nothing to set.
+    let _ = std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", if on { "1" } else { "0" });
+}
+
 /// A machine next to the host, 192.0.2.2, that routes everything through the host.
 pub(super) fn neighbour() -> OwnedFd {
     let netns = thread::spawn(|| {
         netns::unshare().unwrap();
+        search_for_duplicates(false);
         netns::current().unwrap()
     });
+    search_for_duplicates(false);
     let netns = netns.join().unwrap();
     let mut host = Socket::open(Family::Route).unwrap();
     let mut batch = Batch::new();
@@ -153,6 +162,7 @@ pub(super) fn neighbour() -> OwnedFd {
     route::create_veth(&mut batch, "uplink", None, "eth0", netns.as_fd(), None);
     route::set_link(&mut batch, LinkRef::Name("uplink"), &up);
     host.execute(batch).unwrap();
+    search_for_duplicates(true);
     let uplink = route::link(&mut host, LinkRef::Name("uplink")).unwrap().unwrap().index;
     let mut batch = Batch::new();
     route::add_address(&mut batch, uplink, HOST, 24);
