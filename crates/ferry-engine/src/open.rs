@@ -1,6 +1,5 @@
 //! Opening an engine: take the data root, bring up the network, take over what runs.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -21,6 +20,7 @@ use crate::init_program::InitProgram;
 use crate::inner::Inner;
 use crate::network::default_bridge::{self, Choice};
 use crate::network::names::NameService;
+use crate::network::reconcile;
 use crate::network::registry::Networks;
 use crate::paths::Paths;
 use crate::shim::ShimPool;
@@ -41,7 +41,7 @@ impl Engine {
         let read = began.elapsed();
         // Links that vanish while it is looked at them are told of afterwards.
         let news = inner.network.link_news()?;
-        let (records, without) = {
+        let (mut records, doubtful) = {
             let inner = Arc::clone(&inner);
             crate::blocking(move || {
                 recover::remove_stray_bundles(&inner, &records);
@@ -51,21 +51,22 @@ impl Engine {
                 let users = inner.networks.all();
                 let mut networks: Vec<Network> = inner.default_network().into_iter().collect();
                 networks.extend(users.iter().filter_map(|network| network.network.clone()));
-                let without: HashSet<_> = Network::adopt_all(&networks, &endpoints)?.into_iter().collect();
+                let doubtful = Network::adopt_all(&networks, &endpoints)?;
                 empty_directory(&inner.paths.tmp());
-                Ok((records, without))
+                Ok((records, doubtful))
             })
             .await?
         };
         let network = began.elapsed();
+        let torn = reconcile::tear(&mut records, &doubtful.conflicting);
         recover::recover(&inner, records).await;
         let names = Arc::clone(&inner);
         crate::blocking_raw(move || crate::network::names::take_over(&names)).await?;
         tracing::debug!(?parts, records = ?(read - parts), network = ?(network - read), total = ?began.elapsed(), "open");
-        crate::network::reconcile::take_over(&inner, &without).await;
+        reconcile::take_over(&inner, &doubtful.without_link, &torn).await;
         let (weak, runtime) = (Arc::downgrade(&inner), tokio::runtime::Handle::current());
         inner.network.watch_links(news, move |indices| {
-            crate::network::reconcile::links_deleted(&weak, &runtime, indices);
+            reconcile::links_deleted(&weak, &runtime, indices);
         })?;
         if let Some(limit) = inner.config.log_budget {
             tokio::spawn(crate::logging::budget::keep(Arc::clone(&inner), limit));

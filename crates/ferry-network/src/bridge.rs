@@ -248,8 +248,13 @@ impl BridgeNetwork {
                 ports.insert(link.index, &link.name);
             }
         }
+        // An engine that was killed before it noted that a container had left the network may have given the address to the
+        // next one already: it belongs to who has the link.
+        let has_link =
+            |record: &&EndpointRecord| ports.get(&record.host_ifindex) == Some(&record.host_veth.as_str());
+        let (linked, others): (Vec<&EndpointRecord>, Vec<_>) = records.iter().partition(|r| has_link(r));
         let mut state = self.state();
-        for record in records {
+        for record in linked.into_iter().chain(others) {
             if state.endpoints.contains_key(&record.endpoint) {
                 continue;
             }
@@ -257,10 +262,10 @@ impl BridgeNetwork {
                 report.conflicting.push(record.endpoint.clone());
                 continue;
             }
-            let mut record = (*record).clone();
+            let mut record = record.clone();
             self.stack.ports.adopt(&record.endpoint, &record.published);
             report.adopted += 1;
-            if ports.get(&record.host_ifindex) != Some(&record.host_veth.as_str()) {
+            if !has_link(&&record) {
                 report.without_veth.push(record.endpoint.clone());
                 // Its index may belong to another device now.
                 record.host_ifindex = 0;

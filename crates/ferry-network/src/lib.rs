@@ -51,7 +51,7 @@ pub use error::{NetworkError, PortError, ReleaseError};
 pub use ferry_sys::netlink::child::{ChildKind, IpvlanFlag, IpvlanMode, MacvlanMode};
 pub use links::LinkNews;
 pub use name_service::{NAME_SERVER, NameSockets, name_sockets};
-pub use network::Network;
+pub use network::{Doubtful, Network};
 pub use parent::{ParentConfig, ParentNetwork};
 pub use pools::AddressPool;
 pub use stack::NetworkStack;

@@ -1,5 +1,6 @@
 //! A network containers can be put on, whatever its driver.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -19,6 +20,15 @@ pub enum Network {
     Bridge(Arc<BridgeNetwork>),
     /// Interfaces on one of the host's: macvlan, ipvlan.
     Parent(Arc<ParentNetwork>),
+}
+
+/// Endpoints of which the records and the host say different things.
+#[derive(Debug, Default)]
+pub struct Doubtful {
+    /// Their link on the host is gone.
+    pub without_link: HashSet<EndpointId>,
+    /// Their address is another's, or not one of the network: they were not taken over.
+    pub conflicting: HashSet<EndpointId>,
 }
 
 impl From<BridgeNetwork> for Network {
@@ -142,12 +152,11 @@ impl Network {
         }
     }
 
-    /// [`Network::adopt`] of several networks of one stack, which costs little more than that of one; the endpoints without
-    /// a link on the host.
+    /// [`Network::adopt`] of several networks of one stack, which costs little more than that of one.
     ///
     /// # Errors
     /// When netlink refuses.
-    pub fn adopt_all(networks: &[Self], records: &[EndpointRecord]) -> Result<Vec<EndpointId>, NetworkError> {
+    pub fn adopt_all(networks: &[Self], records: &[EndpointRecord]) -> Result<Doubtful, NetworkError> {
         let bridges: Vec<&BridgeNetwork> =
             networks.iter().filter_map(|network| network.bridge().map(Arc::as_ref)).collect();
         let mut reports = bridge::adopt_together(&bridges, records)?;
@@ -157,7 +166,12 @@ impl Network {
             }
         }
         tracing::debug!(?reports, "networks taken over");
-        Ok(reports.into_iter().flat_map(|report| report.without_veth).collect())
+        let mut doubtful = Doubtful::default();
+        for report in reports {
+            doubtful.without_link.extend(report.without_veth);
+            doubtful.conflicting.extend(report.conflicting);
+        }
+        Ok(doubtful)
     }
 
     /// After a restart: takes over the endpoints of the containers that still run. To be called once, before the first

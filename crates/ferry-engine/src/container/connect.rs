@@ -155,6 +155,7 @@ impl Owner {
         .await?;
         if mended.endpoints != before || mended.networks != networks {
             self.put(mended)?;
+            self.publish_again(false).await?;
         }
         outcome
     }

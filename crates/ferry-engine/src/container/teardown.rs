@@ -116,8 +116,12 @@ pub(crate) fn read_exit_record(path: &std::path::Path) -> Option<ExitRecord> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
+/// Bytes free on a disk below which whoever removes a container may need the room at once.
+const TIGHT: u64 = 1 << 30;
+
 /// Removes a container that does not run. It is gone for every observer when this returns; its files are deleted
-/// in the background, from where the next start of the engine goes on if it is interrupted.
+/// in the background, from where the next start of the engine goes on if it is interrupted. On a disk that is nearly full
+/// they are deleted, too.
 pub(crate) async fn remove(inner: &Arc<Inner>, record: &ContainerRecord, volumes: bool) {
     let id = &record.id;
     if volumes {
@@ -142,11 +146,16 @@ pub(crate) async fn remove(inner: &Arc<Inner>, record: &ContainerRecord, volumes
     };
     inner.containers.remove(id);
     inner.log_losses.set(id, 0);
-    tokio::task::spawn_blocking(move || {
+    // Where that cannot be told there is room.
+    let tight = rustix::fs::statvfs(&gone).is_ok_and(|fs| fs.f_bavail.saturating_mul(fs.f_frsize) < TIGHT);
+    let deleted = tokio::task::spawn_blocking(move || {
         if let Err(error) = fs::remove_dir_all(&gone) {
             tracing::warn!(path = %gone.display(), %error, "cannot delete a removed container's files");
         }
     });
+    if tight {
+        let _ = deleted.await;
+    }
 }
 
 /// Removes a volume nobody uses and tells.

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ferry_types::EndpointId;
+use ferry_types::{ContainerId, EndpointId};
 
 use super::endpoints;
 use crate::container::handle::{ContainerHandle, OwnerRequest};
@@ -84,9 +84,30 @@ pub(crate) fn lost(inner: &Inner, record: &ContainerRecord, pid: i32) -> Result<
     Ok(lost)
 }
 
+/// Takes endpoints out of containers' records that are not theirs any more, because an engine was killed before it noted
+/// that they had left a network whose next container has the address now. As their records say that they are to be on the
+/// network, they are to be connected anew. Says which containers.
+pub(crate) fn tear(
+    records: &mut [ContainerRecord],
+    conflicting: &HashSet<EndpointId>,
+) -> HashSet<ContainerId> {
+    let mut torn = HashSet::new();
+    for record in
+        records.iter_mut().filter(|r| r.endpoints.values().any(|e| conflicting.contains(&e.endpoint)))
+    {
+        record.endpoints.retain(|_, endpoint| !conflicting.contains(&endpoint.endpoint));
+        torn.insert(record.id.clone());
+    }
+    torn
+}
+
 /// After the start of an engine: looks after the containers that may need it. `without`: endpoints whose link on the host
-/// is gone.
-pub(crate) async fn take_over(inner: &Arc<Inner>, without: &HashSet<EndpointId>) {
+/// is gone. `torn`: containers that have lost endpoints.
+pub(crate) async fn take_over(
+    inner: &Arc<Inner>,
+    without: &HashSet<EndpointId>,
+    torn: &HashSet<ContainerId>,
+) {
     for handle in inner.containers.all() {
         let snapshot = handle.snapshot();
         let record = &snapshot.record;
@@ -94,7 +115,8 @@ pub(crate) async fn take_over(inner: &Arc<Inner>, without: &HashSet<EndpointId>)
             continue;
         }
         let doubtful = record.endpoints.values().any(|e| without.contains(&e.endpoint) || !e.is_on_bridge());
-        if doubtful || (!record.endpoints.is_empty() && !unfinished(record).is_empty()) {
+        let unfinished = !record.endpoints.is_empty() && !unfinished(record).is_empty();
+        if doubtful || unfinished || torn.contains(&record.id) {
             ask(&handle).await;
         }
     }

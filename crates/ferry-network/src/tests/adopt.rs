@@ -363,6 +363,27 @@ fn a_port_that_was_closed_by_an_engine_that_was_killed_is_opened_again() {
 }
 
 #[test]
+fn an_address_belongs_to_who_has_the_link() {
+    on_a_host(|| {
+        let (stack, bridge) = bridge();
+        let left = container(&bridge, vec![]);
+        bridge.release(&left.record).unwrap();
+        let next = container(&bridge, vec![]);
+        assert_eq!(v4(&next), v4(&left));
+        drop(left.sandbox);
+        drop((bridge, stack));
+
+        // That the first one had left was never noted.
+        let (_stack, bridge) = super::support::bridge();
+        let report = bridge.adopt(&[left.record.clone(), next.record.clone()]).unwrap();
+        assert_eq!((report.adopted, report.conflicting), (1, vec![left.record.endpoint]));
+        assert!(report.without_veth.is_empty());
+        bridge.flush();
+        assert!(veths().contains(&next.record.host_veth));
+    });
+}
+
+#[test]
 fn a_link_that_an_engine_was_making_when_it_was_killed_is_on_its_bridge_and_removed() {
     on_a_host(|| {
         let (stack, bridge) = bridge();
