@@ -229,6 +229,7 @@ impl BridgeNetwork {
         let fail = |action| kernel(action, &self.config.device);
         let mut report = AdoptReport::default();
         let mut ports: HashMap<u32, &str> = HashMap::new();
+        let mut closed: HashSet<u32> = HashSet::new();
         for link in links {
             let is_endpoints = |r: &&EndpointRecord| r.host_ifindex == link.index && r.host_veth == link.name;
             // Somebody deleted the bridge, which was made anew: what was plugged into the old one is plugged into no other.
@@ -236,25 +237,22 @@ impl BridgeNetwork {
                 let plugged = sandbox::plug_in(&mut self.stack.route(), &self.plug(), link.index);
                 plugged.map_err(fail("connect a veth to"))?;
                 ports.insert(link.index, &link.name);
-            } else if link.master == Some(self.device.index)
-                && link.port_closed
-                && records.iter().any(is_endpoints)
-            {
-                // An engine was killed while it disconnected the container, which therefore stays connected.
-                let opened = sandbox::reopen(&mut self.stack.route(), &self.plug(), link.index);
-                opened.map_err(fail("reopen a port of"))?;
-                ports.insert(link.index, &link.name);
             } else if link.master == Some(self.device.index) {
                 ports.insert(link.index, &link.name);
+                if link.port_closed {
+                    closed.insert(link.index);
+                }
             }
         }
         // An engine that was killed before it noted that a container had left the network may have given the address to the
-        // next one already: it belongs to who has the link.
+        // next one already: it belongs to who has the link, and to who is disconnected only when nobody else has it.
         let has_link =
-            |record: &&EndpointRecord| ports.get(&record.host_ifindex) == Some(&record.host_veth.as_str());
-        let (linked, others): (Vec<&EndpointRecord>, Vec<_>) = records.iter().partition(|r| has_link(r));
+            |record: &EndpointRecord| ports.get(&record.host_ifindex) == Some(&record.host_veth.as_str());
+        let mut records = records.to_vec();
+        records.sort_by_key(|record| (!has_link(record), closed.contains(&record.host_ifindex)));
+        let mut reopened = Vec::new();
         let mut state = self.state();
-        for record in linked.into_iter().chain(others) {
+        for record in records {
             if state.endpoints.contains_key(&record.endpoint) {
                 continue;
             }
@@ -265,7 +263,11 @@ impl BridgeNetwork {
             let mut record = record.clone();
             self.stack.ports.adopt(&record.endpoint, &record.published);
             report.adopted += 1;
-            if !has_link(&&record) {
+            if has_link(&record) && closed.contains(&record.host_ifindex) {
+                // It was not noted, so it stays connected.
+                reopened.push(record.host_ifindex);
+            }
+            if !has_link(&record) {
                 report.without_veth.push(record.endpoint.clone());
                 // Its index may belong to another device now.
                 record.host_ifindex = 0;
@@ -274,6 +276,10 @@ impl BridgeNetwork {
         }
         let known: HashSet<u32> = state.endpoints.values().map(|r| r.host_ifindex).collect();
         drop(state);
+        for index in reopened {
+            let opened = sandbox::reopen(&mut self.stack.route(), &self.plug(), index);
+            opened.map_err(fail("reopen a port of"))?;
+        }
         if self.pool.get().is_none() {
             for (index, name) in ports.into_iter().filter(|(i, n)| !known.contains(i) && is_veth_name(n)) {
                 report.stray_veths += 1;
