@@ -242,6 +242,8 @@ impl Networks {
     }
 }
 
+/// Extension of a record that is being written.
+const NEW: &str = "new";
 /// Extension of the record of a network whose device is being removed.
 const GOING: &str = "going";
 
@@ -255,6 +257,8 @@ fn finish_removals(dir: &Path, stack: &NetworkStack) -> Result<()> {
         match path.extension().and_then(|e| e.to_str()) {
             Some(GOING) => going.push(path),
             Some("json") => kept.extend(NetworkRecord::load(&path)),
+            // A record that was never put in its place: what it was to replace is there, or nothing is.
+            Some(NEW) => drop(fs::remove_file(&path)),
             _ => {}
         }
     }
