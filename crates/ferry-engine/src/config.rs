@@ -16,6 +16,8 @@ pub enum DefaultBridge {
     /// `docker0`, or the first free name of ferry's own.
     #[default]
     Automatic,
+    /// The same, but a `docker0` that is there already is taken, whoever made it.
+    Docker0,
     /// The interface of this name, made when it is not there.
     Named(String),
     /// There is none (`--bridge none`): such containers have a loopback interface only.

@@ -190,7 +190,7 @@ fn bridge_device(config: &EngineConfig, paths: &Paths) -> Result<Option<(String,
     match &config.bridge {
         DefaultBridge::None => return Ok(None),
         DefaultBridge::Named(name) => return Ok(Some((name.clone(), claim_bridge(name)?))),
-        DefaultBridge::Automatic => {}
+        DefaultBridge::Automatic | DefaultBridge::Docker0 => {}
     }
     let path = paths.data_root().join("bridge");
     let fail = |action| {
@@ -209,7 +209,8 @@ fn bridge_device(config: &EngineConfig, paths: &Paths) -> Result<Option<(String,
     }
     let device = |name: &str| Path::new("/sys/class/net").join(name);
     // What is called docker0 may be Docker's.
-    let docker = (!device("docker0").exists()).then(|| "docker0".to_owned());
+    let free = config.bridge == DefaultBridge::Docker0 || !device("docker0").exists();
+    let docker = free.then(|| "docker0".to_owned());
     let own = (0..BRIDGES).map(|n| format!("ferry{n}")).filter(|name| is_unused(&device(name)));
     for name in docker.into_iter().chain(own) {
         if let Some(claim) = unless_taken(claim_bridge(&name))? {

@@ -17,7 +17,7 @@ impl Engine {
         if inner.containers.all().iter().any(|handle| handle.snapshot().state.live().is_some()) {
             return;
         }
-        let chosen = inner.config.bridge == DefaultBridge::Automatic;
+        let chosen = matches!(inner.config.bridge, DefaultBridge::Automatic | DefaultBridge::Docker0);
         let made_up = inner.bridge.clone().filter(|b| chosen && b.config().device != WELL_KNOWN);
         let cleared = tokio::task::spawn_blocking(move || {
             if let Some(Err(error)) = made_up.map(|bridge| bridge.close(false)) {

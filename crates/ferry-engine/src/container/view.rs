@@ -193,7 +193,9 @@ fn ports(record: &ContainerRecord) -> PortMap {
         let key = if port.contains('/') { port.clone() } else { format!("{port}/tcp") };
         map.insert(key, List::default());
     }
-    for p in record.published() {
+    let mut published: Vec<_> = record.published().collect();
+    published.sort_by_key(|p| p.host_port == 0);
+    for p in published {
         // A port that is open but has none on the host, where packets are routed.
         let host_port = if p.host_port == 0 { String::new() } else { p.host_port.to_string() };
         let binding = PortBinding { host_ip: p.host_ip.to_string(), host_port };

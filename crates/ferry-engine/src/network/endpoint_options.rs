@@ -32,6 +32,19 @@ impl EndpointOptions {
     }
 }
 
+impl EndpointOptions {
+    /// Whether the interface is to have no IPv6.
+    pub fn disables_ipv6(&self) -> bool {
+        let is_it = |sysctl: &String| {
+            sysctl.split_once('=').is_some_and(|(key, value)| {
+                let key = key.to_ascii_lowercase();
+                key == "net.ipv6.conf.ifname.disable_ipv6" && value == "1"
+            })
+        };
+        self.sysctls.iter().any(is_it)
+    }
+}
+
 /// `net.X.Y.IFNAME.Z`, which is of the interface and of nothing else.
 fn check(sysctl: &str) -> Result<(), String> {
     let key = sysctl.split_once('=').map_or(sysctl, |(key, _)| key);

@@ -203,8 +203,11 @@ pub(crate) fn leave_one(inner: &Arc<Inner>, record: &ContainerRecord, name: &str
     let current = connected(inner, &rest);
     let next = gateways(current.iter().map(|(n, network, s)| (n.as_str(), network, s)));
     for (name, network, _) in &current {
-        if let Some(endpoint) = rest.endpoints.get(name) {
-            network.route_through(netns.as_fd(), endpoint, next.through(name))?;
+        // As in Docker: a network that cannot be the way out is no reason to stay on another.
+        if let Some(endpoint) = rest.endpoints.get(name)
+            && let Err(error) = network.route_through(netns.as_fd(), endpoint, next.through(name))
+        {
+            tracing::warn!(container = %record.id, network = name, %error, "it is not the way out now");
         }
     }
     inner.names.look(&record.id, view(inner, &rest, &rest.endpoints));
@@ -396,7 +399,7 @@ fn request(record: &ContainerRecord, target: &Target, first: bool) -> Result<End
         mac,
         publish: Vec::new(),
         default_route: Ways::default(),
-        without_ipv6: network_mode::switches_ipv6_off(&record.host_config),
+        without_ipv6: network_mode::switches_ipv6_off(&record.host_config) || options.disables_ipv6(),
         link_local: link_local(ipam)?,
         interface: options.interface,
         sysctls: options.sysctls,

@@ -220,6 +220,9 @@ fn leave(b: &BridgeRules, family: AddressFamily) -> Vec<String> {
         }
         if mode != GatewayMode::Routed {
             rules.push(format!("-s {subnet} -o {device} -m conntrack --ctstate DNAT -j MASQUERADE"));
+            if family == AddressFamily::Ipv6 {
+                rules.push(format!("-s fe80::/10 -o {device} -m conntrack --ctstate DNAT -j MASQUERADE"));
+            }
         }
         let nat = matches!(mode, GatewayMode::Nat | GatewayMode::NatUnprotected);
         if masquerade && nat && !b.is_internal() {

@@ -43,7 +43,8 @@
 //!                        ip6 saddr fd00::/64 ip6 daddr fd00::/64 fib daddr type unicast notrack }         # nobody minds
 //! chain leave-to-br0   { ip saddr 127.0.0.0/8 masquerade                # from 127.0.0.1 of the host
 //!                        ip saddr 172.17.0.0/16 ct status dnat masquerade   # container to a port of its own bridge
-//!                        ip6 saddr fd00::/64 ct status dnat masquerade }
+//!                        ip6 saddr fd00::/64 ct status dnat masquerade
+//!                        ip6 saddr fe80::/10 ct status dnat masquerade }    # from an address of another link
 //! chain leave-from-br0 { oifname != "br0" ip saddr 172.17.0.0/16 masquerade # when masquerading; or snat to 192.0.2.1
 //!                        oifname != "br0" ip6 saddr fd00::/64 masquerade }
 //! chain from-br0       { oifname != "br0" drop }                            # when internal
@@ -365,6 +366,8 @@ fn unfiltered(b: &BridgeRules) -> impl Iterator<Item = Rule> {
 /// Whose address what leaves to the bridge's containers gets.
 fn leave_to_bridge(b: &BridgeRules) -> Vec<Rule> {
     let loopback = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into();
+    // An address of one link is of no use on another (RFC 4291 section 2.5.6).
+    let of_links = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10).into();
     let mut rules = Vec::new();
     for (family, subnet, mode, _) in b.families() {
         if family == AddressFamily::Ipv4 {
@@ -372,6 +375,9 @@ fn leave_to_bridge(b: &BridgeRules) -> Vec<Rule> {
         }
         if mode != GatewayMode::Routed {
             rules.push(join([from(subnet), ct(CtKey::Status, 32), vec![Expr::Masquerade]]));
+            if family == AddressFamily::Ipv6 {
+                rules.push(join([from(of_links), ct(CtKey::Status, 32), vec![Expr::Masquerade]]));
+            }
         }
     }
     rules
@@ -628,7 +634,7 @@ mod tests {
         assert_eq!((rules(&internal, FROM).len(), rules(&open, FROM).len()), (1, 0));
         assert_eq!(rules(&internal, LEAVE_FROM).len(), 0);
         let both = BridgeRules { ipv6: "fd00::/64".parse().ok(), ..bridge(true, true) };
-        assert_eq!((rules(&both, LEAVE_FROM).len(), rules(&both, LEAVE_TO).len()), (2, 3));
+        assert_eq!((rules(&both, LEAVE_FROM).len(), rules(&both, LEAVE_TO).len()), (2, 4));
         let routed = BridgeRules {
             mode: PerFamily { ipv4: GatewayMode::Nat, ipv6: GatewayMode::Routed },
             ..both.clone()

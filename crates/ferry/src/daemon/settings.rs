@@ -311,7 +311,7 @@ fn engine(v: &Values, around: &Surroundings, live: LiveSettings) -> Result<Engin
     Ok(EngineConfig {
         data_root,
         exec_root: absolute(v.text("exec-root").unwrap_or_else(|| "/run/ferry".to_owned()))?,
-        bridge: bridge(v)?,
+        bridge: bridge(v, around.is_dockerd)?,
         bip: addresses.bip,
         ipv6: v.flag("ipv6").unwrap_or(false),
         bip6: addresses.bip6,
@@ -422,8 +422,9 @@ fn exec_options(v: &Values) -> Result<(), String> {
     Ok(())
 }
 
-fn bridge(v: &Values) -> Result<DefaultBridge, String> {
+fn bridge(v: &Values, is_dockerd: bool) -> Result<DefaultBridge, String> {
     match v.text("bridge") {
+        None if is_dockerd => Ok(DefaultBridge::Docker0),
         None => Ok(DefaultBridge::Automatic),
         Some(n) if n == "none" => Ok(DefaultBridge::None),
         Some(n) if n.len() > 15 || n.contains(['/', ' ']) => {
