@@ -141,7 +141,12 @@ impl Iptables {
         let (mut pre, mut out) = (Vec::new(), Vec::new());
         match family {
             AddressFamily::Ipv4 => pre.push("-d 127.0.0.0/8 -j RETURN".to_owned()),
-            AddressFamily::Ipv6 => out.push("-d ::1/128 -j RETURN".to_owned()),
+            AddressFamily::Ipv6 => {
+                out.push("-d ::1/128 -j RETURN".to_owned());
+                for chain in [&mut pre, &mut out] {
+                    chain.push("-s fe80::/10 -j RETURN".to_owned());
+                }
+            }
         }
         if self.host_firewall {
             pre.extend(bridges().map(|b| format!("-i {} {local}", b.device)));
@@ -220,9 +225,6 @@ fn leave(b: &BridgeRules, family: AddressFamily) -> Vec<String> {
         }
         if mode != GatewayMode::Routed {
             rules.push(format!("-s {subnet} -o {device} -m conntrack --ctstate DNAT -j MASQUERADE"));
-            if family == AddressFamily::Ipv6 {
-                rules.push(format!("-s fe80::/10 -o {device} -m conntrack --ctstate DNAT -j MASQUERADE"));
-            }
         }
         let nat = matches!(mode, GatewayMode::Nat | GatewayMode::NatUnprotected);
         if masquerade && nat && !b.is_internal() {

@@ -27,9 +27,11 @@
 //!   iifname vmap @within }
 //! chain prerouting  { type nat hook prerouting priority dstnat
 //!   ip daddr 127.0.0.0/8 return                    # a neighbour may not reach what is bound to loopback
+//!   ip6 saddr fe80::/10 return                     # nothing of one link leads to another: the relays serve it
 //!   fib daddr type local jump publish }            # with the host's firewall in force: only iifname @bridges
 //! chain output      { type nat hook output priority -100
 //!   ip6 daddr ::1 return                           # the kernel routes no answer to ::1: the relays serve it
+//!   ip6 saddr fe80::/10 return
 //!   fib daddr type local jump publish }
 //! chain postrouting { type nat hook postrouting priority srcnat
 //!   oifname vmap @leave-to
@@ -43,8 +45,7 @@
 //!                        ip6 saddr fd00::/64 ip6 daddr fd00::/64 fib daddr type unicast notrack }         # nobody minds
 //! chain leave-to-br0   { ip saddr 127.0.0.0/8 masquerade                # from 127.0.0.1 of the host
 //!                        ip saddr 172.17.0.0/16 ct status dnat masquerade   # container to a port of its own bridge
-//!                        ip6 saddr fd00::/64 ct status dnat masquerade
-//!                        ip6 saddr fe80::/10 ct status dnat masquerade }    # from an address of another link
+//!                        ip6 saddr fd00::/64 ct status dnat masquerade }
 //! chain leave-from-br0 { oifname != "br0" ip saddr 172.17.0.0/16 masquerade # when masquerading; or snat to 192.0.2.1
 //!                        oifname != "br0" ip6 saddr fd00::/64 masquerade }
 //! chain from-br0       { oifname != "br0" drop }                            # when internal
@@ -249,6 +250,8 @@ pub(crate) fn skeleton(tx: &mut Transaction, table: &str, host_firewall: bool) {
 pub(crate) fn fixed_rules(host_firewall: bool) -> Vec<(&'static str, Rule)> {
     let loopback = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into();
     let loopback6 = IpNet::from(IpAddr::V6(Ipv6Addr::LOCALHOST));
+    // An address of one link is of no use on another (RFC 4291 section 2.5.6).
+    let of_links = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10).into();
     let bridges = || {
         vec![Expr::Meta { key: MetaKey::InputName, to: REG_1 }, Expr::Member { set: BRIDGES, from: REG_1 }]
     };
@@ -267,8 +270,10 @@ pub(crate) fn fixed_rules(host_firewall: bool) -> Vec<(&'static str, Rule)> {
         ("raw", join([bridges(), from(loopback), drop])),
         ("raw", dispatch(MetaKey::InputName, WITHIN)),
         ("prerouting", join([to(loopback), skip.clone()])),
+        ("prerouting", join([from(of_links), skip.clone()])),
         ("prerouting", if host_firewall { join([bridges(), local.clone()]) } else { local.clone() }),
-        ("output", join([to(loopback6), skip])),
+        ("output", join([to(loopback6), skip.clone()])),
+        ("output", join([from(of_links), skip])),
         ("output", local),
         ("postrouting", dispatch(MetaKey::OutputName, LEAVE_TO)),
         ("postrouting", dispatch(MetaKey::InputName, LEAVE_FROM)),
@@ -366,8 +371,6 @@ fn unfiltered(b: &BridgeRules) -> impl Iterator<Item = Rule> {
 /// Whose address what leaves to the bridge's containers gets.
 fn leave_to_bridge(b: &BridgeRules) -> Vec<Rule> {
     let loopback = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into();
-    // An address of one link is of no use on another (RFC 4291 section 2.5.6).
-    let of_links = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10).into();
     let mut rules = Vec::new();
     for (family, subnet, mode, _) in b.families() {
         if family == AddressFamily::Ipv4 {
@@ -375,9 +378,6 @@ fn leave_to_bridge(b: &BridgeRules) -> Vec<Rule> {
         }
         if mode != GatewayMode::Routed {
             rules.push(join([from(subnet), ct(CtKey::Status, 32), vec![Expr::Masquerade]]));
-            if family == AddressFamily::Ipv6 {
-                rules.push(join([from(of_links), ct(CtKey::Status, 32), vec![Expr::Masquerade]]));
-            }
         }
     }
     rules
@@ -634,7 +634,7 @@ mod tests {
         assert_eq!((rules(&internal, FROM).len(), rules(&open, FROM).len()), (1, 0));
         assert_eq!(rules(&internal, LEAVE_FROM).len(), 0);
         let both = BridgeRules { ipv6: "fd00::/64".parse().ok(), ..bridge(true, true) };
-        assert_eq!((rules(&both, LEAVE_FROM).len(), rules(&both, LEAVE_TO).len()), (2, 4));
+        assert_eq!((rules(&both, LEAVE_FROM).len(), rules(&both, LEAVE_TO).len()), (2, 3));
         let routed = BridgeRules {
             mode: PerFamily { ipv4: GatewayMode::Nat, ipv6: GatewayMode::Routed },
             ..both.clone()

@@ -298,11 +298,13 @@ fn nft_lists_the_table_as_documented() {
             chain prerouting {
             type nat hook prerouting priority dstnat; policy accept;
             ip daddr 127.0.0.0/8 return
+            ip6 saddr fe80::/10 return
             fib daddr type local jump publish
             }
             chain output {
             type nat hook output priority -100; policy accept;
             ip6 daddr ::1 return
+            ip6 saddr fe80::/10 return
             fib daddr type local jump publish
             }
             chain postrouting {
