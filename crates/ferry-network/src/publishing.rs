@@ -46,8 +46,6 @@ pub(crate) fn bridge_rules(config: &BridgeConfig, firewall: &FirewallConfig) -> 
         mode: gateway_modes(config),
         direct: direct(config, firewall),
         filtered: filtered(firewall),
-        // The firewall knows.
-        tracked: true,
     }
 }
 

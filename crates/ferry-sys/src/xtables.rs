@@ -65,8 +65,6 @@ pub struct Forwarding {
     pub drops: bool,
     /// There is a rule about the interface.
     pub mentioned: bool,
-    /// There is a rule that asks for the state of connections.
-    pub tracks: bool,
 }
 
 /// Reads the policy of FORWARD.
@@ -94,11 +92,9 @@ pub fn forwarding(family: Family, interface: &str) -> io::Result<Forwarding> {
     // struct xt_entry_target is 32 bytes; the verdict follows: -NF_DROP - 1.
     let verdict = policy.get(target + 32..target + 36).ok_or(io::ErrorKind::InvalidData)?;
     let drops = verdict == (-1_i32).to_ne_bytes();
-    let contains = |text: &[u8]| entries.windows(text.len()).any(|w| w == text);
-    let mentioned = contains(&[interface.as_bytes(), &[0]].concat());
-    // Names in struct xt_entry_match: conntrack, connmark, connlimit, state and their kin.
-    let tracks = contains(b"conn") || contains(b"state\0");
-    Ok(Forwarding { drops, mentioned, tracks })
+    let name = [interface.as_bytes(), &[0]].concat();
+    let mentioned = entries.windows(name.len()).any(|w| w == name);
+    Ok(Forwarding { drops, mentioned })
 }
 
 fn named(table: &str, size: usize) -> io::Result<Vec<u8>> {

@@ -70,8 +70,6 @@ pub(crate) struct Firewall {
     deferred: bool,
     /// The kernel's copy was ours once: from then on changes are small.
     written: bool,
-    /// Others' rules ask for the state of connections.
-    others_track: bool,
 }
 
 /// What [`Firewall::reconcile`] changed.
@@ -104,8 +102,7 @@ impl Firewall {
             }
             _ => None,
         };
-        let others_track = !uses_table || obstacles::others_track();
-        Ok(Self { backend, former, wanted: Wanted::default(), deferred: false, written: false, others_track })
+        Ok(Self { backend, former, wanted: Wanted::default(), deferred: false, written: false })
     }
 
     /// `nftables`, `iptables` or `none`.
@@ -120,7 +117,6 @@ impl Firewall {
 
     /// Writes the rules of a bridge that is added, or replaced.
     pub(crate) fn add_bridge(&mut self, bridge: BridgeRules) -> Result<(), FirewallError> {
-        let bridge = BridgeRules { tracked: self.others_track, ..bridge };
         let previous = self.wanted.bridges.insert(bridge.device.clone(), bridge.clone());
         let written = self.write_bridge(previous.as_ref(), Some(&bridge));
         if written.is_err() {
@@ -258,21 +254,6 @@ impl Firewall {
         }
         let present: HashSet<Packed> = self.backend.elements()?.iter().map(Packed::new).collect();
         Ok(self.wanted.published.is_subset(&present))
-    }
-
-    /// Looks at others' rules again, and does without connection tracking where nobody needs it; says whether something
-    /// changed.
-    pub(crate) fn review_others(&mut self) -> Result<bool, FirewallError> {
-        let others_track = obstacles::others_track();
-        if others_track == self.others_track {
-            return Ok(false);
-        }
-        self.others_track = others_track;
-        self.wanted.bridges.values_mut().for_each(|bridge| bridge.tracked = others_track);
-        if self.written && !self.deferred {
-            self.restore()?;
-        }
-        Ok(true)
     }
 
     /// Puts rules and elements back, whatever of them is missing.

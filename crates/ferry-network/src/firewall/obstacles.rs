@@ -5,26 +5,6 @@ use ferry_sys::netlink::nft_expr::AddressFamily;
 use ferry_sys::netlink::{Protocol, Socket, nft};
 use ferry_sys::xtables;
 
-/// What the tables of all engines begin with.
-const TABLES: &str = "ferry-";
-
-/// Whether a table is one of an engine's.
-pub(crate) fn is_an_engines(table: &str) -> bool {
-    table.starts_with(TABLES)
-}
-
-/// Whether somebody's rules for forwarded packets ask for the state of connections. When they cannot be read they may.
-pub(crate) fn others_track() -> bool {
-    let chains = Socket::open(Protocol::Netfilter)
-        .map_err(Into::into)
-        .and_then(|mut socket| nft::forward_chains(&mut socket, ""));
-    let nft = chains.map_or(true, |chains| chains.iter().any(|c| c.tracks && !is_an_engines(&c.table)));
-    nft || [AddressFamily::Ipv4, AddressFamily::Ipv6].into_iter().any(|family| {
-        xtables::tables(family).iter().any(|t| t == "filter")
-            && xtables::forwarding(family, "").map_or(true, |forwarding| forwarding.tracks)
-    })
-}
-
 /// A sentence for each chain that drops what containers behind `bridge` send or get, `own` being our table. Chains that
 /// have a rule about the bridge are left out: somebody has thought of it.
 pub(crate) fn find(own: &str, bridge: &str) -> Vec<String> {

@@ -11,7 +11,6 @@
 //! map published6, published6-on                    # the same for IPv6
 //! set open, open6   { type ipv4_addr . inet_proto . inet_service; }    # published ports of routed bridges
 //! set bridges       { type ifname; elements = { "br0" } }
-//! map within        { type ifname : verdict; elements = { "br0" : jump within-br0 } }
 //! map from-bridge   { type ifname : verdict; }     # internal bridges only
 //! map to-bridge     { type ifname : verdict; elements = { "br0" : jump to-br0 } }
 //! map leave-from    { type ifname : verdict; elements = { "br0" : jump leave-from-br0 } }
@@ -23,8 +22,7 @@
 //!                     meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @published6 }
 //! chain raw         { type filter hook prerouting priority raw
 //!   iifname @bridges ip daddr 127.0.0.0/8 drop     # route_localnet must not open the host's loopback
-//!   iifname @bridges ip saddr 127.0.0.0/8 drop
-//!   iifname vmap @within }
+//!   iifname @bridges ip saddr 127.0.0.0/8 drop }
 //! chain prerouting  { type nat hook prerouting priority dstnat
 //!   ip daddr 127.0.0.0/8 return                    # a neighbour may not reach what is bound to loopback
 //!   ip6 saddr fe80::/10 return                     # nothing of one link leads to another: the relays serve it
@@ -41,8 +39,6 @@
 //!   iifname vmap @from-bridge
 //!   oifname vmap @to-bridge }
 //!
-//! chain within-br0     { ip saddr 172.17.0.0/16 ip daddr 172.17.0.0/16 fib daddr type unicast notrack     # when icc, and
-//!                        ip6 saddr fd00::/64 ip6 daddr fd00::/64 fib daddr type unicast notrack }         # nobody minds
 //! chain leave-to-br0   { ip saddr 127.0.0.0/8 masquerade                # from 127.0.0.1 of the host
 //!                        ip saddr 172.17.0.0/16 ct status dnat masquerade   # container to a port of its own bridge
 //!                        ip6 saddr fd00::/64 ct status dnat masquerade }
@@ -113,19 +109,13 @@ pub(crate) const STORES: &[Store] = &[
 
 /// The set of all bridges' interfaces.
 pub(crate) const BRIDGES: &str = "bridges";
-const WITHIN: &str = "within";
 const FROM: &str = "from-bridge";
 const TO: &str = "to-bridge";
 const LEAVE_FROM: &str = "leave-from";
 const LEAVE_TO: &str = "leave-to";
 /// The maps that lead to bridges' chains, with what their chains' names begin with.
-pub(crate) const DISPATCH: &[(&str, &str)] = &[
-    (WITHIN, "within-"),
-    (FROM, "from-"),
-    (TO, "to-"),
-    (LEAVE_FROM, "leave-from-"),
-    (LEAVE_TO, "leave-to-"),
-];
+pub(crate) const DISPATCH: &[(&str, &str)] =
+    &[(FROM, "from-"), (TO, "to-"), (LEAVE_FROM, "leave-from-"), (LEAVE_TO, "leave-to-")];
 
 const CHAINS: &[(&str, Option<BaseChain>)] = &[
     ("publish", None),
@@ -183,8 +173,6 @@ pub(crate) struct BridgeRules {
     pub(crate) direct: DirectRouting,
     /// The families there are rules for.
     pub(crate) filtered: PerFamily<bool>,
-    /// Whether connections among its containers are tracked although no rule of ours needs it: others' rules may.
-    pub(crate) tracked: bool,
 }
 
 impl<T> PerFamily<T> {
@@ -268,7 +256,6 @@ pub(crate) fn fixed_rules(host_firewall: bool) -> Vec<(&'static str, Rule)> {
         ("publish", publish_on_any(AddressFamily::Ipv6)),
         ("raw", join([bridges(), to(loopback), drop.clone()])),
         ("raw", join([bridges(), from(loopback), drop])),
-        ("raw", dispatch(MetaKey::InputName, WITHIN)),
         ("prerouting", join([to(loopback), skip.clone()])),
         ("prerouting", join([from(of_links), skip.clone()])),
         ("prerouting", if host_firewall { join([bridges(), local.clone()]) } else { local.clone() }),
@@ -302,7 +289,6 @@ pub(crate) fn bridge_chains(b: &BridgeRules) -> Vec<BridgeChain> {
         inside.push(join([elsewhere, vec![verdict(Verdict::Drop)]]));
     }
     let mut chains = vec![
-        chain(WITHIN, within_bridge(b)),
         chain(FROM, inside),
         chain(TO, to_bridge(b)),
         chain(LEAVE_FROM, leave_from_bridge(b)),
@@ -314,18 +300,6 @@ pub(crate) fn bridge_chains(b: &BridgeRules) -> Vec<BridgeChain> {
 
 fn prefix(map: &str) -> &'static str {
     DISPATCH.iter().find(|(m, _)| *m == map).map_or("", |(_, prefix)| prefix)
-}
-
-/// What containers of the bridge send each other, where the kernel has bridged packets pass netfilter: nothing is
-/// translated there, and whether they may is no question of connections. What is meant for the host or was translated has
-/// an address of the host at one end.
-fn within_bridge(b: &BridgeRules) -> Vec<Rule> {
-    if b.tracked || !b.icc {
-        return Vec::new();
-    }
-    let unicast =
-        || vec![Expr::FibDestinationType { to: REG_1 }, equals(&1_u32.to_ne_bytes()), Expr::NoTrack];
-    b.families().map(|(_, subnet, ..)| join([from(subnet), to(subnet), unicast()])).collect()
 }
 
 /// What is forwarded to the bridge's containers.
@@ -589,7 +563,6 @@ mod tests {
             mode: PerFamily::default(),
             direct: DirectRouting::default(),
             filtered: PerFamily { ipv4: true, ipv6: true },
-            tracked: false,
         }
     }
 
@@ -651,10 +624,6 @@ mod tests {
             let rules = rules(b, TO);
             assert_eq!(rules.last().unwrap(), &[Expr::Verdict(Verdict::Drop)]);
         }
-        assert_eq!((rules(&open, WITHIN).len(), rules(&both, WITHIN).len()), (1, 2));
-        let tracked = BridgeRules { tracked: true, ..both.clone() };
-        assert_eq!((rules(&closed, WITHIN).len(), rules(&tracked, WITHIN).len()), (0, 0));
-        let names: Vec<String> = bridge_chains(&tracked).into_iter().map(|c| c.name).collect();
-        assert_eq!(names, ["to-br0", "leave-from-br0", "leave-to-br0"]);
+        assert_eq!(bridge_chains(&open)[0].name, "to-br0");
     }
 }

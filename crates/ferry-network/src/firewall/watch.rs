@@ -10,14 +10,12 @@ use ferry_sys::netlink::{Protocol, Socket, nft};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
-use super::{Firewall, obstacles};
+use super::Firewall;
 
 /// A reload flushes first and loads its own rules then, perhaps in several steps: we look again after it.
 const SETTLE: Duration = Duration::from_millis(100);
 /// The kernel tells nobody of changes to iptables.
 const LOOK: Duration = Duration::from_millis(400);
-/// The same where the rules there are others' only.
-const GLANCE: Duration = Duration::from_secs(5);
 
 /// What a firewall consists of, for whoever watches over it.
 #[derive(Debug)]
@@ -35,7 +33,7 @@ pub(crate) enum Watched {
     Iptables,
 }
 
-/// The watching thread; it sleeps until nf_tables changes, or is to look at what nobody tells of.
+/// The watching thread; it sleeps until nf_tables changes.
 #[derive(Debug)]
 pub(crate) struct Watcher {
     stop: Arc<OwnedFd>,
@@ -56,7 +54,7 @@ impl Watcher {
         let stopped = Arc::clone(&stop);
         let name = name.to_owned();
         let thread = thread::Builder::new().name("ferry-net-watch".to_owned()).spawn(move || {
-            Watch { socket, watched, name, firewall, seen: None, others: false }.run(&stopped);
+            Watch { socket, watched, name, firewall, seen: None }.run(&stopped);
         })?;
         Ok(Some(Self { stop, thread: Some(thread) }))
     }
@@ -88,8 +86,6 @@ struct Watch {
     firewall: Arc<Mutex<Firewall>>,
     /// Sizes of iptables' tables, when they were last looked at.
     seen: Option<Vec<(u32, u32)>>,
-    /// Somebody else has a new rule of his own.
-    others: bool,
 }
 
 enum Wake {
@@ -102,11 +98,10 @@ impl Watch {
     fn run(&mut self, stop: &OwnedFd) {
         let mut damaged = false;
         loop {
-            let timeout = match &self.watched {
-                _ if damaged || self.others => Some(SETTLE),
-                Watched::Iptables => Some(LOOK),
-                Watched::Table { .. } => Some(GLANCE),
-                Watched::Nothing => None,
+            let timeout = match (damaged, &self.watched) {
+                (true, _) => Some(SETTLE),
+                (false, Watched::Iptables) => Some(LOOK),
+                (false, _) => None,
             };
             match self.wait(stop, timeout) {
                 Wake::Stop => return,
@@ -123,7 +118,6 @@ impl Watch {
                         self.repair();
                     }
                     damaged = false;
-                    self.review_others();
                 }
             }
         }
@@ -145,25 +139,11 @@ impl Watch {
         self.iptables_changed();
     }
 
-    /// Looks at others' rules when there is news of them.
-    fn review_others(&mut self) {
-        let Watched::Table { .. } = self.watched else { return };
-        if !std::mem::take(&mut self.others) && !self.iptables_differ() {
-            return;
-        }
-        match lock(&self.firewall).review_others() {
-            Ok(true) => tracing::info!(firewall = %self.name, "others' rules were taken into account"),
-            Ok(false) => {}
-            Err(error) => tracing::error!(firewall = %self.name, %error, "others' rules not looked at"),
-        }
-    }
-
-    /// Whether the tables of iptables have other sizes than at the last look, where they are what is watched over.
+    /// Whether the tables of iptables have other sizes than at the last look.
     fn iptables_changed(&mut self) -> bool {
-        matches!(self.watched, Watched::Iptables) && self.iptables_differ()
-    }
-
-    fn iptables_differ(&mut self) -> bool {
+        if !matches!(self.watched, Watched::Iptables) {
+            return false;
+        }
         let now = super::iptables::sizes();
         let changed = self.seen.as_ref().is_some_and(|seen| *seen != now);
         self.seen = Some(now);
@@ -173,8 +153,7 @@ impl Watch {
     fn wait(&self, stop: &OwnedFd, timeout: Option<Duration>) -> Wake {
         let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
         fds.extend(self.socket.as_ref().map(|s| PollFd::from_borrowed_fd(s.as_fd(), PollFlags::IN)));
-        let seconds = |t: Duration| i64::try_from(t.as_secs()).unwrap_or(i64::MAX);
-        let timeout = timeout.map(|t| Timespec { tv_sec: seconds(t), tv_nsec: t.subsec_nanos().into() });
+        let timeout = timeout.map(|t| Timespec { tv_sec: 0, tv_nsec: t.subsec_nanos().into() });
         match poll(&mut fds, timeout.as_ref()) {
             Ok(0) => Wake::Quiet,
             Err(Errno::INTR) => Wake::Changed,
@@ -188,11 +167,10 @@ impl Watch {
     fn read(&mut self) -> bool {
         let mut damaged = false;
         let Some(socket) = &mut self.socket else { return false };
-        let (watched, mut others) = (&self.watched, self.others);
+        let watched = &self.watched;
         let received = socket.receive(|kind, port, payload| {
             damaged |= match watched {
                 Watched::Table { name, except_by } => {
-                    others |= nft::is_change_of_others(kind, payload, obstacles::is_an_engines);
                     port != *except_by && nft::is_harmful(nft::Family::Inet, kind, payload, name)
                 }
                 Watched::Iptables => super::iptables::TABLES.iter().any(|table| {
@@ -202,9 +180,10 @@ impl Watch {
                 Watched::Nothing => false,
             };
         });
-        // ENOBUFS: notifications were lost, some of them perhaps ours.
-        let lost = received.is_err_and(|e| e.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()));
-        self.others = others || lost;
-        damaged || lost
+        match received {
+            Ok(()) => damaged,
+            // ENOBUFS: notifications were lost, some of them perhaps ours.
+            Err(e) => e.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()),
+        }
     }
 }

@@ -12,6 +12,5 @@ mod repair;
 mod several;
 mod speed;
 pub(crate) mod support;
-mod tracking;
 
 pub(crate) use support::request;

@@ -474,21 +474,6 @@ pub struct ForwardChain {
     pub drops: bool,
     /// Some rule of the table is about the interface that was asked for.
     pub mentioned: bool,
-    /// Some rule that it may lead to asks for the state of connections.
-    pub tracks: bool,
-}
-
-/// What matters of a rule of somebody's.
-struct Rule {
-    family: &'static str,
-    table: String,
-    chain: String,
-    /// It is about the interface that was asked for.
-    mentions: bool,
-    /// It drops whatever comes to it.
-    drops: bool,
-    /// It asks for something of a packet's connection.
-    tracks: bool,
 }
 
 /// The chains at the hook `forward` of all tables.
@@ -502,26 +487,26 @@ pub fn forward_chains(socket: &mut Socket, interface: &str) -> Result<Vec<Forwar
         Some(&NFPROTO_IPV6) => Some("ip6"),
         _ => None,
     };
-    // Each with its hook.
-    let based = dump(|| {
+    let mut chains = dump(|| {
         let mut batch = Batch::new();
         batch.message(GETCHAIN, DUMP).header(&[NFPROTO_UNSPEC, 0, 0, 0]);
         let mut found = Vec::new();
         socket.query(batch, |_, payload| {
             let a = Attributes::after(payload, GENMSG);
-            let hook = a.nested(4).find(1).and_then(|v| v.try_into().ok()).map(u32::from_be_bytes);
-            let (Some(family), Some(hook)) = (family(payload), hook) else { return };
-            let table = a.find(1).map(text).unwrap_or_default();
-            let chain = a.find(3).map(text).unwrap_or_default();
-            let drops = a.find(5) == Some(&0_u32.to_be_bytes());
-            let chain = ForwardChain { family, table, chain, drops, mentioned: false, tracks: false };
-            found.push((hook, chain));
+            // NF_INET_FORWARD
+            let at_forward = a.nested(4).find(1) == Some(&2_u32.to_be_bytes());
+            if let (true, Some(family)) = (at_forward, family(payload)) {
+                found.push(ForwardChain {
+                    family,
+                    table: a.find(1).map(text).unwrap_or_default(),
+                    chain: a.find(3).map(text).unwrap_or_default(),
+                    drops: a.find(5) == Some(&0_u32.to_be_bytes()),
+                    mentioned: false,
+                });
+            }
         })?;
         Ok(found)
     })?;
-    // NF_INET_FORWARD
-    let (chains, elsewhere): (Vec<_>, Vec<_>) = based.into_iter().partition(|(hook, _)| *hook == 2);
-    let mut chains: Vec<ForwardChain> = chains.into_iter().map(|(_, chain)| chain).collect();
     if chains.is_empty() {
         return Ok(chains);
     }
@@ -534,52 +519,21 @@ pub fn forward_chains(socket: &mut Socket, interface: &str) -> Result<Vec<Forwar
             let a = Attributes::after(payload, GENMSG);
             let (table, chain) = (a.find(1).map(text), a.find(2).map(text));
             if let (Some(family), Some(table), Some(chain)) = (family(payload), table, chain) {
-                found.push(Rule {
-                    family,
-                    table,
-                    chain,
-                    mentions: payload.windows(name.len()).any(|w| w == name),
-                    drops: drops_all(&a.nested(4)),
-                    tracks: asks_for_state(&a.nested(4)),
-                });
+                let about = payload.windows(name.len()).any(|w| w == name);
+                found.push((family, table, chain, about, drops_all(&a.nested(4))));
             }
         })?;
         Ok(found)
     })?;
-    let is_in = |rule: &Rule, chain: &ForwardChain| {
-        rule.family == chain.family && rule.table == chain.table && rule.chain == chain.chain
-    };
     for chain in &mut chains {
-        let of_table: Vec<&Rule> =
-            rules.iter().filter(|r| r.family == chain.family && r.table == chain.table).collect();
-        let last = of_table.iter().rfind(|r| r.chain == chain.chain);
-        chain.drops |= last.is_some_and(|r| r.drops);
-        chain.mentioned = of_table.iter().any(|r| r.mentions);
-        let at_another_hook = |rule: &Rule| elsewhere.iter().any(|(_, chain)| is_in(rule, chain));
-        chain.tracks = of_table.iter().any(|r| r.tracks && !at_another_hook(r));
+        let of_table = |r: &&(&str, String, String, bool, bool)| r.0 == chain.family && r.1 == chain.table;
+        let last = rules.iter().filter(of_table).rfind(|r| r.2 == chain.chain);
+        let drops = last.is_some_and(|r| r.4);
+        let mentioned = rules.iter().filter(of_table).any(|r| r.3);
+        chain.drops |= drops;
+        chain.mentioned = mentioned;
     }
     Ok(chains)
-}
-
-/// Whether a rule asks for something of a packet's connection.
-fn asks_for_state(expressions: &Attributes<'_>) -> bool {
-    let mut expressions = expressions.clone().map(|(_, expression)| Attributes::new(expression));
-    expressions.any(|expression| match expression.find(1).map(text).as_deref() {
-        Some("ct" | "connlimit") => true,
-        // NFTA_MATCH_NAME, of iptables
-        Some("match") => expression
-            .nested(2)
-            .find(1)
-            .map(text)
-            .is_some_and(|name| name.starts_with("conn") || name == "state"),
-        _ => false,
-    })
-}
-
-/// Whether a notification tells of a change of rules in a table that is not `own`.
-pub fn is_change_of_others(kind: u16, payload: &[u8], own: impl Fn(&str) -> bool) -> bool {
-    matches!(kind, NEWRULE | DELRULE | DELCHAIN | DELTABLE)
-        && !Attributes::after(payload, GENMSG).find(1).map(text).is_some_and(|table| own(&table))
 }
 
 /// Whether a rule drops or rejects whatever comes to it.

@@ -196,8 +196,6 @@ pub enum Expr {
     },
     /// Rewrites the source to the outgoing device's address.
     Masquerade,
-    /// Keeps the packet from being looked at by connection tracking.
-    NoTrack,
     /// Ends the rule.
     Verdict(Verdict),
 }
@@ -214,7 +212,6 @@ impl Expr {
             Self::Lookup { .. } | Self::Member { .. } | Self::Dispatch { .. } => "lookup",
             Self::Dnat { .. } | Self::Snat { .. } => "nat",
             Self::Masquerade => "masq",
-            Self::NoTrack => "notrack",
             Self::Verdict(_) | Self::Load { .. } => "immediate",
         }
     }
@@ -287,7 +284,7 @@ impl Expr {
                 // NFT_NAT_SNAT
                 m.be32(1, 0).be32(2, family.number().into()).be32(3, *address);
             }
-            Self::Masquerade | Self::NoTrack => {}
+            Self::Masquerade => {}
             Self::Verdict(verdict) => {
                 m.be32(1, NFT_REG_VERDICT).nest(2, |m| encode_verdict(m, verdict));
             }
