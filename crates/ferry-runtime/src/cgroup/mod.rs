@@ -153,6 +153,16 @@ impl Cgroup {
         open(&dir, flags, FileMode::empty()).at(Stage::Cgroup, || format!("open {}", dir.display())).map(Some)
     }
 
+    /// The v2 directory beside v1 hierarchies, made when it is missing. Not every other runtime moves what it runs there: those
+    /// processes stay where they were born.
+    pub(crate) fn hybrid_dir_fd(&self) -> Result<Option<OwnedFd>, Error> {
+        if self.layout.mode() != Mode::Hybrid {
+            return Ok(None);
+        }
+        self.make_unified()?;
+        self.dir_fd()
+    }
+
     /// Sets limits; also for a running container (`update`).
     pub fn apply(&self, resources: &LinuxResources) -> Result<(), Error> {
         if self.is_v2() {
