@@ -91,6 +91,8 @@ fn chore(args: &Args, unit: bool, integration: bool, steps: &mut Steps, count: &
             "redis-tools",
             "util-linux",
             "nftables",
+            "runc",
+            "crun",
             "cpio",
             "kmod",
             "xz-utils",

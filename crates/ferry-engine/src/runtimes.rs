@@ -51,9 +51,6 @@ mod tests {
         }
         let found = program("x", &live, "/bin").unwrap().unwrap();
         assert_eq!((found.path.to_str(), found.search_path.as_str()), (Some("crun"), "/bin"));
-        assert_eq!(
-            program("y", &live, "").unwrap_err().to_string(),
-            "unknown or invalid runtime name: y"
-        );
+        assert_eq!(program("y", &live, "").unwrap_err().to_string(), "unknown or invalid runtime name: y");
     }
 }

@@ -100,8 +100,7 @@ impl Shim {
         let process: serde_json::Value = read_process(&request)?;
         let terminal = process["terminal"].as_bool().unwrap_or(false);
         let (stdio, order) = self.prepare(request, client, terminal)?;
-        let begun =
-            self.container.begin_exec(ExternalExec { process, stdio, group: order.group.as_ref() });
+        let begun = self.container.begin_exec(ExternalExec { process, stdio, group: order.group.as_ref() });
         let call = begun.inspect_err(|_| order.abandon())?;
         let deadline = Some(clock::monotonic_ms() + START_MS);
         self.pending.push(Pending { call, conn, seq, order, deadline });

@@ -13,9 +13,9 @@ use ferry_types::ExecId;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
 
 use crate::clock;
+use crate::execs::Pending;
 use crate::poll::{EventFlags, Kind, Token};
 use crate::record;
-use crate::execs::Pending;
 use crate::shim::Shim;
 use crate::stdio::Session;
 
@@ -144,9 +144,7 @@ impl Shim {
             return wait(WaitOptions::NOHANG).ok().flatten();
         }
         let known = std::iter::once(self.container.pid).chain(self.execs.iter().map(|exec| exec.pid));
-        known
-            .filter_map(Pid::from_raw)
-            .find_map(|pid| waitpid(Some(pid), WaitOptions::NOHANG).ok().flatten())
+        known.filter_map(Pid::from_raw).find_map(|pid| waitpid(Some(pid), WaitOptions::NOHANG).ok().flatten())
     }
 
     fn init_ended(&mut self, code: i32, now: u64) {

@@ -143,8 +143,7 @@ fn prepare(inner: &Arc<Inner>, steps: &mut Steps, mut record: ContainerRecord) -
     let bundle = inner.paths.bundle(&id);
     // It may have been registered when the container was created, and not any more.
     let settings = inner.live.settings();
-    let runtime =
-        runtimes::program(&record.host_config.runtime, &settings, &inner.config.search_path)?;
+    let runtime = runtimes::program(&record.host_config.runtime, &settings, &inner.config.search_path)?;
     let overlay = inner.overlay(&id, &record.image_id)?;
     let mode = NetworkMode::parse(&record.host_config.network_mode);
     let namespaces = namespaces(inner, &record, &mode)?;

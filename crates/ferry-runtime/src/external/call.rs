@@ -191,7 +191,7 @@ impl Call {
             _ => {
                 let log = std::fs::read(&self.log).unwrap_or_default();
                 let stderr = written(&self.stderr);
-                Err(message::failure(&self.name, self.verb, &log, &stderr, status))
+                Err(message::failure(&self.name, self.verb, &log, &stderr, &message::ending(status)))
             }
         };
         // It may have written none.
@@ -219,15 +219,15 @@ fn written(fd: &OwnedFd) -> Vec<u8> {
 fn find(program: &RuntimeProgram) -> Result<CString, Error> {
     let path = program.path.as_os_str().as_bytes();
     let c_string = |path: &Path| {
-        CString::new(path.as_os_str().as_bytes())
-            .map_err(|_| Error::invalid(Stage::Config, format!("runtime {}: null byte in path", program.name)))
+        CString::new(path.as_os_str().as_bytes()).map_err(|_| {
+            Error::invalid(Stage::Config, format!("runtime {}: null byte in path", program.name))
+        })
     };
     if path.contains(&b'/') {
         return c_string(&program.path);
     }
-    let executable = |path: &PathBuf| {
-        path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
-    };
+    let executable =
+        |path: &PathBuf| path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok();
     let directories = program.search_path.split(':').filter(|dir| !dir.is_empty());
     match directories.map(|dir| Path::new(dir).join(&program.path)).find(executable) {
         Some(found) => c_string(&found),

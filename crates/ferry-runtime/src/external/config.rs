@@ -9,6 +9,9 @@ use super::root::Prepared;
 use crate::plan::{MountKind, mount_plan};
 use crate::{Error, Stage};
 
+/// The runtime-spec version of what comes out. crun of Debian 12 refuses a higher one, and nothing here needs it.
+const OCI_VERSION: &str = "1.0.2";
+
 /// Changes the config and returns what must be mounted, below `mounts`, before it is used: parts of volumes, images, and what
 /// belongs to another container, none of which a runtime can mount by itself.
 ///
@@ -19,6 +22,9 @@ pub(super) fn adapt(
     netns: Option<&str>,
     size: Option<(u16, u16)>,
 ) -> Result<Vec<Prepared>, Error> {
+    if let Some(config) = config.as_object_mut() {
+        config.insert("ociVersion".to_owned(), json!(OCI_VERSION));
+    }
     if let Some(path) = netns {
         join_network(config, path)?;
     }
@@ -41,6 +47,21 @@ pub(super) fn adapt(
         }
     }
     Ok(prepared)
+}
+
+/// Makes what is no directory read-only in the plain way, for crun of Debian 12, which looks for mounts below it. The sources
+/// must be as the runtime will see them.
+pub(super) fn recurse_into_directories_only(config: &mut Value) {
+    for mount in config.get_mut("mounts").and_then(Value::as_array_mut).into_iter().flatten() {
+        let source = mount["source"].as_str().map(Path::new);
+        if mount["type"] == "bind" && source.is_some_and(|source| source.exists() && !source.is_dir()) {
+            for option in mount["options"].as_array_mut().into_iter().flatten() {
+                if option == "rro" {
+                    *option = json!("ro");
+                }
+            }
+        }
+    }
 }
 
 /// The initial size of a process' terminal.
@@ -80,7 +101,8 @@ fn needs_preparation(mount: &Value) -> bool {
     let foreign = || {
         let source = Path::new(mount["source"].as_str().unwrap_or_default());
         let mut parts = source.strip_prefix("/proc").into_iter().flat_map(Path::components);
-        let pid = parts.next().is_some_and(|p| p.as_os_str().as_encoded_bytes().iter().all(u8::is_ascii_digit));
+        let pid =
+            parts.next().is_some_and(|p| p.as_os_str().as_encoded_bytes().iter().all(u8::is_ascii_digit));
         pid && parts.next().is_some_and(|p| p.as_os_str() == "root")
     };
     options(mount).any(is_ferrys) || (mount["type"] == "bind" && foreign())
@@ -118,7 +140,8 @@ mod tests {
 
     #[test]
     fn what_only_ferry_knows_is_mounted_beforehand() {
-        let ordinary = json!({"destination": "/a", "type": "bind", "source": "/s", "options": ["rbind", "ro"]});
+        let ordinary =
+            json!({"destination": "/a", "type": "bind", "source": "/s", "options": ["rbind", "ro"]});
         let part = json!({"destination": "/b", "type": "bind", "source": "/v",
                           "options": ["bind", "rprivate", "x-ferry.subpath=d"]});
         let image = json!({"destination": "/c", "type": "overlay", "source": "overlay",
@@ -141,6 +164,18 @@ mod tests {
     }
 
     #[test]
+    fn files_have_no_mounts_below() {
+        let mut config = json!({"mounts": [
+            {"type": "bind", "source": "/dev/null", "options": ["rbind", "rro"]},
+            {"type": "bind", "source": "/dev", "options": ["rbind", "rro"]},
+            {"type": "tmpfs", "source": "/dev/null", "options": ["rro"]},
+        ]});
+        recurse_into_directories_only(&mut config);
+        let options: Vec<_> = (0..3).map(|i| config["mounts"][i]["options"].clone()).collect();
+        assert_eq!(options, [json!(["rbind", "ro"]), json!(["rbind", "rro"]), json!(["rro"])]);
+    }
+
+    #[test]
     fn a_bind_of_procfs_is_the_users() {
         for source in ["/proc/sys/root", "/proc", "/proc/7/ns"] {
             assert!(!needs_preparation(&json!({"type": "bind", "source": source, "options": ["rbind"]})));
@@ -155,6 +190,7 @@ mod tests {
         assert_eq!(
             config,
             json!({
+                "ociVersion": "1.0.2",
                 "process": {"consoleSize": {"height": 24, "width": 80}},
                 "linux": {
                     "namespaces": [{"type": "pid"}, {"type": "network", "path": "/proc/1/fd/2"}],

@@ -66,7 +66,7 @@ impl External {
             Some(group) => group.hybrid_dir_fd()?,
             None => cgroup.hybrid_dir_fd()?,
         };
-        let call = Call::spawn(line, Streams::of(stdio)?, born_in.as_ref(), || Ok(())).inspect_err(|_| {
+        let call = self.call(line, Streams::of(stdio)?, born_in.as_ref()).inspect_err(|_| {
             drop(std::fs::remove_file(&process_file));
         })?;
         let runtime = self.program.name.clone();

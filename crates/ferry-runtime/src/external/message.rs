@@ -11,17 +11,19 @@ use crate::error::errno_text;
 /// Longest message that is passed on.
 const MAX_TEXT: usize = 2000;
 
-/// The error of a call that ended with `status`: the last one in its log, else the last line it wrote, else the status.
-pub(super) fn failure(name: &str, verb: &str, log: &[u8], stderr: &[u8], status: WaitStatus) -> Error {
-    let text = logged(log).or_else(|| last_line(stderr)).unwrap_or_else(|| {
-        let how = match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => format!("exit status {code}"),
-            (None, Some(signal)) => format!("killed by signal {signal}"),
-            (None, None) => "ended".to_owned(),
-        };
-        format!("runtime {name}: {verb}: {how}")
-    });
-    classified(text)
+/// The error of a failed call: the last one in its log, else the last line it wrote, else how it ended.
+pub(super) fn failure(name: &str, verb: &str, log: &[u8], stderr: &[u8], how: &str) -> Error {
+    let text = logged(log).or_else(|| last_line(stderr));
+    classified(text.unwrap_or_else(|| format!("runtime {name}: {verb}: {how}")))
+}
+
+/// How a program ended, in Go's words.
+pub(super) fn ending(status: WaitStatus) -> String {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("signal: {signal}"),
+        (None, None) => "ended".to_owned(),
+    }
 }
 
 /// The error of a runtime's program that could not be executed, in Go's words.
@@ -30,15 +32,24 @@ pub(super) fn not_executed(program: &RuntimeProgram, errno: Errno) -> Error {
     classified(format!("runtime {name}: fork/exec {path}: {}", errno_text(errno.raw_os_error())))
 }
 
+/// Errors in the C library's words and in Go's, by which clients, too, tell what went wrong.
+const WORDS: [(&str, &str); 3] = [
+    ("No such file or directory", "no such file or directory"),
+    ("Permission denied", "permission denied"),
+    ("Is a directory", "is a directory"),
+];
+
 /// Docker's judgement, which goes by the text: whatever was not found or not permitted is taken for the user's program.
 fn classified(mut message: String) -> Error {
+    for (theirs, gos) in WORDS {
+        message = message.replace(theirs, gos);
+    }
     let mut end = message.len().min(MAX_TEXT);
     while !message.is_char_boundary(end) {
         end -= 1;
     }
     message.truncate(end);
-    let text = message.to_ascii_lowercase();
-    let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| message.contains(phrase));
     match () {
         () if says(&["executable file not found", "no such file or directory"]) => {
             Error::CommandNotFound { message }
@@ -66,9 +77,8 @@ fn last_line(stderr: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// Exit status 1, as wait(2) encodes it.
     fn failed(log: &str, stderr: &str) -> Error {
-        failure("x", "create", log.as_bytes(), stderr.as_bytes(), WaitStatus::new(0x100))
+        failure("x", "create", log.as_bytes(), stderr.as_bytes(), "exit status 1")
     }
 
     #[test]
@@ -83,7 +93,8 @@ mod tests {
     #[test]
     fn without_a_log_what_was_written_counts() {
         let crun = "executable file `foo` not found in $PATH: No such file or directory\n\n";
-        assert!(matches!(failed("", crun), Error::CommandNotFound { .. }));
+        let message = "executable file `foo` not found in $PATH: no such file or directory".to_owned();
+        assert_eq!(failed("", crun), Error::CommandNotFound { message });
         assert!(matches!(failed("", "open: Permission denied"), Error::CommandNotExecutable { .. }));
         let message = "runtime x: create: exit status 1".to_owned();
         assert_eq!(failed("", " \n"), Error::External { message });

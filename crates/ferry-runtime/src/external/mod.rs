@@ -52,6 +52,8 @@ pub(crate) struct External {
     program: RuntimeProgram,
     id: String,
     dir: PathBuf,
+    /// What its program must not see, see [`root::hide_unified`].
+    unified: Option<&'static Path>,
     /// Of the next call, for the names of its files.
     serial: u32,
 }
@@ -73,6 +75,7 @@ pub fn create_external(
         program: program.clone(),
         id: req.id.to_owned(),
         dir: req.bundle.join(DIRECTORY),
+        unified: cgroup.hybrid_mount(),
         serial: 0,
     };
     match external.create(config, req, &cgroup) {
@@ -107,14 +110,13 @@ impl External {
             Stdio::Inherit | Stdio::Fds { .. } => None,
         };
         let prepared = config::adapt(&mut config, &mounts, netns.as_deref(), size)?;
-        write_json(&self.dir.join("config.json"), &config)?;
-
         let rootfs = req.bundle.join(req.spec.root().as_ref().map_or(Path::new("rootfs"), |r| r.path()));
         let propagation = req.spec.linux().as_ref().and_then(|l| l.rootfs_propagation().clone());
         let root = root::Root {
             rootfs: &rootfs,
             overlay: req.overlay,
             mounts: &prepared,
+            unified: self.unified,
             shared: propagation.as_deref().is_some_and(|p| p.contains("shared")),
         };
         let terminal = matches!(req.stdio, Stdio::Terminal { .. });
@@ -129,7 +131,12 @@ impl External {
         line.argument(&self.id);
         let streams = Streams::of(req.stdio)?;
         let group = cgroup.hybrid_dir_fd()?;
-        Call::spawn(line, streams, group.as_ref(), || root.set_up())?.wait(BUILD_LIMIT)?;
+        let inside = || {
+            root.set_up()?;
+            config::recurse_into_directories_only(&mut config);
+            write_json(&self.dir.join("config.json"), &config)
+        };
+        Call::spawn(line, streams, group.as_ref(), inside)?.wait(BUILD_LIMIT)?;
         let (pid, pidfd) = adopted(&self.program.name, &pid_file)?;
         let master = console.map(|console| console.receive(size)).transpose()?;
         Ok((pid, pidfd, master))
@@ -139,7 +146,7 @@ impl External {
     pub fn start(&mut self) -> Result<(), Error> {
         let mut line = self.line("start");
         line.argument(&self.id);
-        Call::spawn(line, Streams::none()?, None, || Ok(()))?.wait(BUILD_LIMIT)
+        self.call(line, Streams::none()?, None)?.wait(BUILD_LIMIT)
     }
 
     /// Has the runtime forget the container, whatever its state, and removes what is on disk. What a runtime cannot do here it
@@ -149,12 +156,17 @@ impl External {
             let mut line = self.line("delete");
             line.flag("--force");
             line.argument(&self.id);
-            if let Ok(call) = Streams::none().and_then(|streams| Call::spawn(line, streams, None, || Ok(()))) {
+            if let Ok(call) = Streams::none().and_then(|streams| self.call(line, streams, None)) {
                 drop(call.wait(DELETE_LIMIT));
             }
         }
         // The bundle, which goes too, is the caller's.
         drop(std::fs::remove_dir_all(&self.dir));
+    }
+
+    /// Runs the program for anything but `create`.
+    fn call(&self, line: Line, streams: Streams, group: Option<&OwnedFd>) -> Result<Call, Error> {
+        Call::spawn(line, streams, group, || self.unified.map_or(Ok(()), root::hide_unified))
     }
 
     fn line(&mut self, verb: &'static str) -> Line {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ferry_sys::process::{CLONE_NEWNS, unshare};
 use ferry_types::Overlay;
 use rustix::fs::CWD;
-use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
 
 use crate::confined::is_dir;
 use crate::error::At;
@@ -16,6 +16,19 @@ use crate::mounts::{bind_tree, image_tree};
 use crate::plan::{MountKind, MountPlan};
 use crate::rootfs::change_parent;
 use crate::{Error, Stage, overlay};
+
+/// Moves this process into a new mount namespace without the v2 hierarchy of control groups that some hosts have beside those of
+/// version 1. Runtimes are at odds about such hosts, and crun refuses them; ferry itself sees to that hierarchy.
+pub(super) fn hide_unified(mount: &Path) -> Result<(), Error> {
+    unshare(CLONE_NEWNS).at(Stage::Rootfs, || "new mount namespace".to_owned())?;
+    unmount_unified(mount)
+}
+
+fn unmount_unified(mount: &Path) -> Result<(), Error> {
+    // It is unmounted here, not on the host.
+    change_parent(mount.parent().unwrap_or(mount), MountPropagationFlags::DOWNSTREAM)?;
+    unmount(mount, UnmountFlags::DETACH).at(Stage::Rootfs, || format!("unmount {}", mount.display()))
+}
 
 /// Directory, below the runtime's, of what is mounted for it to bind.
 pub(super) const MOUNTS: &str = "mounts";
@@ -32,6 +45,8 @@ pub(super) struct Root<'a> {
     pub rootfs: &'a Path,
     pub overlay: Option<&'a Overlay>,
     pub mounts: &'a [Prepared],
+    /// See [`hide_unified`].
+    pub unified: Option<&'a Path>,
     /// Whether what the container mounts in shared binds is to be seen on the host.
     pub shared: bool,
 }
@@ -47,6 +62,7 @@ impl Root<'_> {
             mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
                 .at(Stage::Rootfs, || "set the propagation of the root mount".to_owned())?;
         }
+        self.unified.map_or(Ok(()), unmount_unified)?;
         if let Some(layers) = self.overlay {
             overlay::attach(layers, self.rootfs)?;
         }

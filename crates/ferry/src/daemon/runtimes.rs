@@ -67,7 +67,8 @@ fn missing(path: &str, search_path: &str) -> Option<String> {
     if path.contains('/') {
         return std::fs::metadata(path).err().map(|error| format!("{path}: {error}"));
     }
-    let mut candidates = search_path.split(':').filter(|dir| !dir.is_empty()).map(|dir| Path::new(dir).join(path));
+    let mut candidates =
+        search_path.split(':').filter(|dir| !dir.is_empty()).map(|dir| Path::new(dir).join(path));
     let found = candidates.any(|candidate: PathBuf| candidate.is_file());
     (!found).then(|| format!("{path}: executable file not found in $PATH"))
 }
@@ -105,7 +106,10 @@ mod tests {
                 r#"{"a": {"path": "/x", "runtimeType": "io.x.v1"}}"#,
                 "runtime a: cannot configure both path and runtimeType",
             ),
-            (r#"{"a": {"path": "/x", "options": {"b": 1}}}"#, "runtime a: options cannot be used with a path"),
+            (
+                r#"{"a": {"path": "/x", "options": {"b": 1}}}"#,
+                "runtime a: options cannot be used with a path",
+            ),
             (
                 r#"{"a": {"path": "/x", "runtimeArgs": "b"}}"#,
                 "runtime a: runtimeArgs must be a list of strings and not \"b\"",
