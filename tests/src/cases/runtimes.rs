@@ -1,7 +1,7 @@
 //! Other OCI runtimes than ferry's own: runc and crun, as Debian has them, do what users expect of containers, and how they are
 //! registered.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -90,16 +90,16 @@ fn names_in(dir: &Path) -> Result<Vec<String>> {
     Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
 }
 
-fn installed(program: &str) -> bool {
-    ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"]
-        .iter()
-        .any(|dir| Path::new(dir).join(program).exists())
+/// Where a runtime is on this machine.
+pub fn installed(program: &str) -> Option<PathBuf> {
+    let directories = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"];
+    directories.iter().map(|dir| Path::new(dir).join(program)).find(|path| path.exists())
 }
 
 /// Runs a test with each runtime, on one engine; in the end nothing may be left.
 fn with_each(t: &Ctx, label: &str, test: fn(&Bed<'_>) -> Result<()>) -> Result<()> {
     for program in ["runc", "crun"] {
-        if !installed(program) {
+        if installed(program).is_none() {
             return skip(format!("{program} is not installed"));
         }
     }
@@ -498,7 +498,7 @@ fn programs_that_cannot_run(t: &Ctx) -> Result<()> {
 }
 
 fn registration(t: &Ctx) -> Result<()> {
-    if !installed("crun") {
+    if installed("crun").is_none() {
         return skip("crun is not installed");
     }
     let dir = t.path("config");
