@@ -198,9 +198,7 @@ impl Container {
     fn channel(&self) -> Result<&Channel, Error> {
         match &self.driver {
             Driver::Own { channel: Some(channel), .. } => Ok(channel),
-            Driver::Own { channel: None, .. } | Driver::External(_) => {
-                Err(Error::invalid(Stage::Exec, "container was started before"))
-            }
+            Driver::Own { channel: None, .. } | Driver::External(_) => Err(started_before()),
         }
     }
 
@@ -209,8 +207,9 @@ impl Container {
     /// runtime notices is an error.)
     pub fn start(&mut self) -> Result<(), Error> {
         let result = match &mut self.driver {
+            Driver::External(external) if external.is_started() => return Err(started_before()),
             Driver::External(external) => external.start(),
-            Driver::Own { .. } => self.channel().and_then(start_and_wait),
+            Driver::Own { .. } => start_and_wait(self.channel()?),
         };
         if let Driver::Own { channel, .. } = &mut self.driver {
             *channel = None;
@@ -234,6 +233,10 @@ impl Container {
         drop(self.cgroup.kill_all());
         drop(self.cgroup.remove());
     }
+}
+
+fn started_before() -> Error {
+    Error::invalid(Stage::Exec, "container was started before")
 }
 
 /// Sends the start and waits for the channel to close, which `execve` does.

@@ -90,20 +90,20 @@ fn names_in(dir: &Path) -> Result<Vec<String>> {
     Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
 }
 
-/// Where a runtime is on this machine.
-pub fn installed(program: &str) -> Option<PathBuf> {
-    let directories = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"];
-    directories.iter().map(|dir| Path::new(dir).join(program)).find(|path| path.exists())
+/// Where a runtime is on this machine; without it the test is skipped.
+pub fn program(t: &Ctx, name: &str) -> Result<PathBuf> {
+    let Some(root) = &t.settings.runtimes else { return skip("no runc and crun on this machine") };
+    let places = ["usr/sbin", "usr/bin"].map(|dir| root.join(dir).join(name));
+    places.into_iter().find(|path| path.exists()).with_context(|| format!("no {name} in {}", root.display()))
 }
 
 /// Runs a test with each runtime, on one engine; in the end nothing may be left.
 fn with_each(t: &Ctx, label: &str, test: fn(&Bed<'_>) -> Result<()>) -> Result<()> {
-    for program in ["runc", "crun"] {
-        if installed(program).is_none() {
-            return skip(format!("{program} is not installed"));
-        }
-    }
-    let options = ["--add-runtime", "other-runc=runc", "--add-runtime", "crun=crun"];
+    let registered = |name: &str, file: &str| -> Result<String> {
+        Ok(format!("--add-runtime={name}={}", program(t, file)?.display()))
+    };
+    let (runc, crun) = (registered("other-runc", "runc")?, registered("crun", "crun")?);
+    let options = [runc.as_str(), crun.as_str()];
     let daemon = Daemon::start_with(&t.settings, label, None, &options)?;
     daemon::import_images(&t.settings, &daemon.client()?)?;
     for runtime in ["other-runc", "crun"] {
@@ -498,12 +498,13 @@ fn programs_that_cannot_run(t: &Ctx) -> Result<()> {
 }
 
 fn registration(t: &Ctx) -> Result<()> {
-    if installed("crun").is_none() {
-        return skip("crun is not installed");
-    }
+    let crun = program(t, "crun")?.display().to_string();
     let dir = t.path("config");
     // Arguments come before all others, which a script shows.
-    let script = "#!/bin/sh\nif [ \"$1 $2\" = '--first second' ]; then shift 2; exec crun \"$@\"; fi\necho bad arguments: $1 >&2\nexit 1\n";
+    let script = format!(
+        "#!/bin/sh\n[ \"$1 $2\" = '--first second' ] || {{ echo bad arguments: $1 >&2; exit 1; }}\n\
+         shift 2\nexec {crun} \"$@\"\n"
+    );
     let wrapper = archive::save(&dir, "wrapper", script.as_bytes())?;
     std::fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let wrapper = wrapper.display();
@@ -515,8 +516,14 @@ fn registration(t: &Ctx) -> Result<()> {
         }}}}"#
     );
     let file = archive::save(&dir, "daemon.json", text.as_bytes())?.display().to_string();
-    let options =
-        ["--config-file", &file, "--add-runtime", "lost=no-such-runtime", "--add-runtime", "crun=crun"];
+    let options = [
+        "--config-file",
+        &file,
+        "--add-runtime",
+        "lost=no-such-runtime",
+        "--add-runtime",
+        &format!("crun={crun}"),
+    ];
     let daemon = Daemon::start_with(&t.settings, "rt-registration", None, &options)?;
     let client = daemon.client()?;
     daemon::import_images(&t.settings, &client)?;
@@ -525,7 +532,7 @@ fn registration(t: &Ctx) -> Result<()> {
     check!(log.contains("runtime lost cannot run containers yet: no-such-runtime"), "{log}");
     let info: serde_json::Value = serde_json::from_str(&client.ok(&["info", "--format", "{{json .}}"])?)?;
     equal!(info["DefaultRuntime"], "wrapped");
-    equal!(info["Runtimes"]["crun"]["path"], "crun");
+    equal!(info["Runtimes"]["crun"]["path"], crun.as_str());
     equal!(info["Runtimes"]["wrapped"]["runtimeArgs"], serde_json::json!(["--first", "second"]));
     check!(
         info["Runtimes"]["runc"].is_object() && info["Runtimes"]["ferry"].is_object(),

@@ -94,9 +94,7 @@ fn initramfs(t: &Ctx, kernel: &Path, dir: &Path) -> Result<PathBuf> {
     }
     libraries(&t.settings.ferry(), &root)?;
     for program in ["runc", "crun"] {
-        let Some(path) = super::runtimes::installed(program) else {
-            return skip(format!("{program} is not installed"));
-        };
+        let path = super::runtimes::program(t, program)?;
         std::fs::copy(&path, root.join("opt").join(program))?;
         libraries(&path, &root)?;
     }

@@ -256,3 +256,26 @@ fn become_runtime(
     let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
     Err(message::not_executed(program, errno))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_searched_for_in_order() {
+        let program = |path: &str| RuntimeProgram {
+            name: "x".to_owned(),
+            path: path.into(),
+            args: vec!["--first".to_owned()],
+            search_path: "/no/such::/proc:/bin:/usr/bin".to_owned(),
+        };
+        assert_eq!(find(&program("sh")).unwrap().as_c_str(), c"/bin/sh");
+        assert_eq!(find(&program("./sh")).unwrap().as_c_str(), c"./sh");
+        // There, but not to be executed.
+        let message = "runtime x: exec: \"cpuinfo\": executable file not found in $PATH".to_owned();
+        assert_eq!(find(&program("cpuinfo")), Err(Error::CommandNotFound { message }));
+        let line = Line::new(&program("sh"), Path::new("/d"), "create", "/d/log1".into());
+        let args: Vec<_> = line.args.iter().map(|arg| arg.to_str().unwrap()).collect();
+        assert_eq!(args.join(" "), "sh --first --root /d/state --log /d/log1 --log-format json create");
+    }
+}

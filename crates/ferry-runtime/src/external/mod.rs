@@ -56,6 +56,7 @@ pub(crate) struct External {
     unified: Option<&'static Path>,
     /// Of the next call, for the names of its files.
     serial: u32,
+    started: bool,
 }
 
 /// Builds a container with another runtime, up to where its program can be started; on failure nothing is left of it.
@@ -77,6 +78,7 @@ pub fn create_external(
         dir: req.bundle.join(DIRECTORY),
         unified: cgroup.hybrid_mount(),
         serial: 0,
+        started: false,
     };
     match external.create(config, req, &cgroup) {
         Ok((pid, pidfd, console)) => Ok(Container::external(pid, pidfd, console, cgroup, external)),
@@ -142,8 +144,14 @@ impl External {
         Ok((pid, pidfd, master))
     }
 
+    /// Whether [`External::start`] was called.
+    pub fn is_started(&self) -> bool {
+        self.started
+    }
+
     /// Lets a created container execute its program.
     pub fn start(&mut self) -> Result<(), Error> {
+        self.started = true;
         let mut line = self.line("start");
         line.argument(&self.id);
         self.call(line, Streams::none()?, None)?.wait(BUILD_LIMIT)
