@@ -49,9 +49,8 @@ impl Line {
     }
 
     pub fn argument(&mut self, text: impl AsRef<OsStr>) {
-        // What the engine writes has no null bytes; a runtime's own arguments come from JSON, which may. They end there.
-        let bytes = text.as_ref().as_bytes().split(|&b| b == 0).next().unwrap_or_default();
-        self.args.extend(CString::new(bytes));
+        // Null bytes are refused when a runtime is registered.
+        self.args.push(CString::new(text.as_ref().as_bytes()).unwrap_or_default());
     }
 
     pub fn flag(&mut self, name: &str) {

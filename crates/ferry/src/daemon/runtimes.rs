@@ -46,7 +46,14 @@ fn one(name: &str, value: &Value) -> Result<Runtime, String> {
              give the path of an OCI runtime"
         )),
         (_, "") if has_options => Err(format!("runtime {name}: options cannot be used with a path")),
-        (_, "") => Ok(Runtime { path: path.to_owned(), args: arguments(name, &value["runtimeArgs"])? }),
+        (path, "") => {
+            let runtime = Runtime { path: path.to_owned(), args: arguments(name, &value["runtimeArgs"])? };
+            let has_null = |text: &String| text.contains('\0');
+            if has_null(&runtime.path) || runtime.args.iter().any(has_null) {
+                return Err(format!("runtime {name}: null byte in path or runtimeArgs"));
+            }
+            Ok(runtime)
+        }
         (_, _) => Err(format!("runtime {name}: cannot configure both path and runtimeType")),
     }
 }
@@ -115,6 +122,7 @@ mod tests {
                 "runtime a: runtimeArgs must be a list of strings and not \"b\"",
             ),
             (r#"{"a": {"path": 1}}"#, "runtime a: path must be a string and not 1"),
+            (r#"{"a": {"path": "/x\u0000"}}"#, "runtime a: null byte in path or runtimeArgs"),
         ] {
             assert_eq!(of(&[], &format!("{{\"runtimes\": {text}}}")).unwrap_err(), expected);
         }
