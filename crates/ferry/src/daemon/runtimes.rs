@@ -128,6 +128,7 @@ mod tests {
         }
         let shim = r#"{"runtimes": {"a": {"runtimeType": "io.containerd.kata.v2"}}}"#;
         assert!(of(&[], shim).unwrap_err().contains("runtimeType io.containerd.kata.v2 is not supported"));
-        assert_eq!(of(&["--add-runtime=runc=/x"], "").unwrap_err(), "runtime name 'runc' is reserved");
+        let flag = of(&["--add-runtime=runc=/x"], "").unwrap_err();
+        assert!(flag.contains("runtime name 'runc' is reserved"), "{flag}");
     }
 }
