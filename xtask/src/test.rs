@@ -238,6 +238,7 @@ impl Environment {
         optional("FERRY_TEST_HAPROXY", "no HAProxy image", fixtures::haproxy(&cache));
         optional("FERRY_TEST_DOCKER", "no stock docker client", peer::docker_cli(&cache));
         optional("FERRY_TEST_REGISTRY", "no docker-registry", registry(&cache));
+        optional("FERRY_TEST_RUNTIMES", "no other OCI runtimes", runtimes(&cache));
         optional("FERRY_TEST_VM", "no virtual machine", virtual_machine(&cache));
         Ok(Self { variables, results })
     }
@@ -253,6 +254,26 @@ fn registry(cache: &Path) -> Result<PathBuf> {
         apt::Separate::new(cache, &codename)?.unpack(&["docker-registry"], &root)?;
     }
     Ok(program)
+}
+
+/// A directory with `runc` and `crun` where their packages have them; unpacked, not installed, because Docker's own packages
+/// on a machine may conflict with Debian's. What they are linked with is installed.
+fn runtimes(cache: &Path) -> Result<PathBuf> {
+    let root = cache.join("oci-runtimes");
+    if !root.join("complete").exists() {
+        let codename = host::os_release("VERSION_CODENAME").context("/etc/os-release names no release")?;
+        let apt = apt::Separate::new(cache, &codename)?;
+        let packages = ["runc", "crun"];
+        for package in packages {
+            let depends = apt.depends(package)?;
+            let libraries: Vec<&str> =
+                depends.iter().map(String::as_str).filter(|name| name.starts_with("lib")).collect();
+            apt::install(&libraries)?;
+        }
+        apt.unpack(&packages, &root)?;
+        std::fs::write(root.join("complete"), "")?;
+    }
+    Ok(root)
 }
 
 /// A directory with a kernel and its modules; QEMU is installed for it.

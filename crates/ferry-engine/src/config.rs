@@ -58,6 +58,8 @@ pub struct EngineConfig {
     pub name_server: Vec<PathBuf>,
     /// The `ferry-shim` executable.
     pub shim_path: PathBuf,
+    /// Directories in which OCI runtimes are searched for, and their `PATH`.
+    pub search_path: String,
     /// Shims kept ready for the next start.
     pub warm_shims: usize,
     /// Network namespaces kept ready for the next start.
@@ -125,6 +127,15 @@ pub enum DefaultSeccomp {
     },
 }
 
+/// An OCI runtime's program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runtime {
+    /// As it was registered: a path, or a name to search for.
+    pub path: String,
+    /// Arguments before all others.
+    pub args: Vec<String>,
+}
+
 /// Settings that may change while the engine runs, see [`crate::Engine::reload`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveSettings {
@@ -144,10 +155,10 @@ pub struct LiveSettings {
     pub max_download_attempts: u32,
     /// Seconds that requests in flight may take when the daemon stops.
     pub shutdown_timeout: i64,
-    /// The OCI runtime of containers that name none; a name for ferry's own.
+    /// The OCI runtime of containers that name none.
     pub default_runtime: String,
-    /// Further names of ferry's own runtime, with the paths given for them.
-    pub runtimes: BTreeMap<String, String>,
+    /// OCI runtimes besides ferry's own.
+    pub runtimes: BTreeMap<String, Runtime>,
     /// Bytes of `/dev/shm`.
     pub default_shm_size: i64,
     /// `private` or `shareable`.

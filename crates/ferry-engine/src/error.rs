@@ -150,13 +150,16 @@ impl EngineError {
         }
     }
 
-    /// A shim's report that a container could not be started.
-    pub(crate) fn from_launch(error: ShimError) -> Self {
+    /// A shim's report that a container could not be started; other runtimes than ferry's own say themselves who they are.
+    pub(crate) fn from_launch(error: ShimError, own_runtime: bool) -> Self {
         let user_fault = error.kind != ShimErrorKind::System;
         if error.kind == ShimErrorKind::Log {
             return Self::from_log_driver(error.message);
         }
-        let message = format!("ferry-runtime: unable to start container process: {}", error.message);
+        let message = match own_runtime {
+            true => format!("ferry-runtime: unable to start container process: {}", error.message),
+            false => error.message,
+        };
         Self::Launch { message, user_fault }
     }
 
@@ -168,11 +171,9 @@ impl EngineError {
     }
 
     /// A shim's report that an exec could not be started.
-    pub(crate) fn from_exec(error: ShimError) -> Self {
-        let message = format!(
-            "OCI runtime exec failed: exec failed: unable to start container process: {}",
-            error.message
-        );
+    pub(crate) fn from_exec(error: ShimError, own_runtime: bool) -> Self {
+        let who = if own_runtime { "exec failed: unable to start container process: " } else { "" };
+        let message = format!("OCI runtime exec failed: {who}{}", error.message);
         match error.kind {
             ShimErrorKind::State => Self::Conflict(error.message),
             ShimErrorKind::CommandNotFound | ShimErrorKind::CommandNotExecutable | ShimErrorKind::Invalid => {

@@ -338,7 +338,8 @@ impl ExecAttachment {
             Ok(other) => Err(failed(unexpected(&other))),
             Err(error) => {
                 let code = exit_code(&error);
-                Err((EngineError::from_exec(error), code))
+                let own = crate::runtimes::is_own(&record.host_config.runtime);
+                Err((EngineError::from_exec(error, own), code))
             }
         }
     }

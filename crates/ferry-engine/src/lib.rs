@@ -33,6 +33,7 @@ mod readiness;
 mod registry;
 mod reload;
 mod rootfs;
+mod runtimes;
 mod shim;
 mod shutdown;
 mod signal;
@@ -48,7 +49,7 @@ mod volume_ops;
 pub use cdi::DEFAULT_DIRS as DEFAULT_CDI_DIRS;
 pub use check::CheckOptions;
 pub use config::{
-    DefaultBridge, DefaultSeccomp, EngineConfig, FirewallBackend, FirewallConfig, LiveSettings,
+    DefaultBridge, DefaultSeccomp, EngineConfig, FirewallBackend, FirewallConfig, LiveSettings, Runtime,
 };
 pub use container::attach::Attachment;
 pub use error::{EngineError, Result};
@@ -56,6 +57,7 @@ pub use exec::ExecAttachment;
 pub use ferry_network::AddressPool;
 pub use ferry_registry_client::ProxyOptions;
 pub use logging::check_log_defaults;
+pub use runtimes::OWN_RUNTIMES;
 pub use spec::check_seccomp_profile;
 pub use system::VERSION;
 

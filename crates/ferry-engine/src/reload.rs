@@ -8,6 +8,7 @@ use ferry_registry_client::RegistryClient;
 use crate::Engine;
 use crate::config::{EngineConfig, LiveSettings};
 use crate::image_pull::client_options;
+use crate::runtimes::{OWN_PATH, OWN_RUNTIMES};
 
 /// The settings in force, with what is made from them.
 pub(crate) struct Live(RwLock<(Arc<LiveSettings>, Arc<RegistryClient>)>);
@@ -55,7 +56,9 @@ impl Engine {
 
 fn attributes(s: &LiveSettings, cgroup_v2: bool) -> BTreeMap<String, String> {
     let list = |items: &[String]| serde_json::Value::from(items.to_vec()).to_string();
-    let runtimes: Vec<String> = s.runtimes.iter().map(|(name, path)| format!("{name}:{path}")).collect();
+    let own = OWN_RUNTIMES.iter().map(|name| format!("{name}:{OWN_PATH}"));
+    let others = s.runtimes.iter().map(|(name, runtime)| format!("{name}:{}", runtime.path));
+    let runtimes: Vec<String> = own.chain(others).collect();
     let features: Vec<String> = s.features.iter().map(|(name, on)| format!("{name}:{on}")).collect();
     let cgroupns = s.default_cgroupns_mode.as_deref().unwrap_or(if cgroup_v2 { "private" } else { "host" });
     [

@@ -13,10 +13,12 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::Engine;
 use crate::api::{EventOptions, ItemStream, ListContainers, ListImages};
+use crate::config::LiveSettings;
 use crate::container::list::directory_size;
 use crate::container::state::State;
 use crate::container::teardown::volume_users;
 use crate::error::{EngineError, Result};
+use crate::runtimes::{OWN_PATH, OWN_RUNTIMES};
 use crate::time::parse_instant;
 
 /// Version of this build.
@@ -134,13 +136,7 @@ impl Engine {
             name: inner.host.hostname.clone(),
             labels: live.labels.clone().into(),
             server_version: SERVER_VERSION.to_owned(),
-            runtimes: ["ferry", "runc", "io.containerd.runc.v2"]
-                .into_iter()
-                .chain(live.runtimes.keys().map(String::as_str))
-                .map(|name| {
-                    (name.to_owned(), RuntimeInfo { path: "ferry-shim".to_owned(), ..RuntimeInfo::default() })
-                })
-                .collect(),
+            runtimes: runtimes(&live),
             debug: live.debug,
             experimental_build: inner.config.experimental,
             http_proxy: inner.config.proxy.http.as_deref().map(mask_credentials).unwrap_or_default(),
@@ -335,6 +331,18 @@ async fn next_before(
             tokio::time::timeout(std::time::Duration::from_nanos(left), next).await.ok().flatten()
         }
     }
+}
+
+/// The names a container's runtime may have, and what runs it then.
+fn runtimes(live: &LiveSettings) -> ferry_api::Map<RuntimeInfo> {
+    let info = |path: &str, args: &[String]| RuntimeInfo {
+        path: path.to_owned(),
+        runtime_args: args.to_vec().into(),
+        ..RuntimeInfo::default()
+    };
+    let own = OWN_RUNTIMES.iter().map(|name| ((*name).to_owned(), info(OWN_PATH, &[])));
+    let others = live.runtimes.iter().map(|(name, r)| (name.clone(), info(&r.path, &r.args)));
+    own.chain(others).collect()
 }
 
 /// Whether an event passes the filters, by Docker's rules: names and ids of objects by their beginnings, all labels, any of

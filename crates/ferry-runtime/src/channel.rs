@@ -132,6 +132,7 @@ fn encode(message: &Message, out: &mut Vec<u8>) {
             Error::CommandNotFound { message } => (10, 0, 0, message.as_str()),
             Error::CommandNotExecutable { message } => (11, 0, 0, message.as_str()),
             Error::Invalid { stage, message } => (12, *stage as u8, 0, message.as_str()),
+            Error::External { message } => (14, 0, 0, message.as_str()),
             Error::System { stage, what, errno } => (13, *stage as u8, *errno, what.as_str()),
         },
     };
@@ -164,6 +165,7 @@ fn decode(bytes: &[u8]) -> Option<Message> {
             what: text(),
             errno: i32::from_le_bytes([e0, e1, e2, e3]),
         }),
+        14 => Message::Failed(Error::External { message: text() }),
         _ => return None,
     })
 }

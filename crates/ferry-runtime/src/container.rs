@@ -16,6 +16,7 @@ use rustix::thread::{
 use crate::cgroup::Cgroup;
 use crate::channel::{Channel, Message};
 use crate::error::At;
+use crate::external::{External, ExternalExec, PendingExec};
 use crate::hooks::HookPlan;
 use crate::init::{InitContext, run_init};
 use crate::plan::Plan;
@@ -49,8 +50,16 @@ pub struct Container {
     pub console: Option<OwnedFd>,
     /// The container's control group; the caller removes it after the exit.
     pub cgroup: Cgroup,
-    channel: Option<Channel>,
-    hooks: Option<HookPlan>,
+    driver: Driver,
+}
+
+/// Who runs the container.
+#[derive(Debug)]
+enum Driver {
+    /// This runtime.
+    Own { channel: Option<Channel>, hooks: Option<HookPlan> },
+    /// Another one.
+    External(External),
 }
 
 /// Builds a container: on success its init process is set up and waits to call `execve`; on
@@ -103,8 +112,8 @@ pub(crate) fn create_with(req: CreateRequest<'_>, extras: &Extras) -> Result<Con
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
-    let mut container =
-        Container { pid, pidfd, console: None, cgroup, channel: Some(ours), hooks: plan.hooks.clone() };
+    let driver = Driver::Own { channel: Some(ours), hooks: plan.hooks.clone() };
+    let mut container = Container { pid, pidfd, console: None, cgroup, driver };
     match container.accompany(&plan, resources) {
         Ok(()) => Ok(container),
         Err(error) => {
@@ -115,9 +124,53 @@ pub(crate) fn create_with(req: CreateRequest<'_>, extras: &Extras) -> Result<Con
 }
 
 impl Container {
-    /// Runs the `poststop` hooks, for a caller who has seen the end of the container and removed its group.
-    pub fn poststop(&self) -> Result<(), Error> {
-        self.hooks.as_ref().map_or(Ok(()), HookPlan::poststop)
+    /// One that another runtime has created.
+    pub(crate) fn external(
+        pid: i32,
+        pidfd: OwnedFd,
+        console: Option<OwnedFd>,
+        cgroup: Cgroup,
+        external: External,
+    ) -> Self {
+        Self { pid, pidfd, console, cgroup, driver: Driver::External(external) }
+    }
+
+    /// Whether another runtime runs it: [`exec()`](crate::exec()) is not for it then, but [`Container::begin_exec`].
+    pub fn is_external(&self) -> bool {
+        matches!(self.driver, Driver::External(_))
+    }
+
+    /// Has the other runtime run a further process.
+    pub fn begin_exec(&mut self, exec: ExternalExec<'_>) -> Result<PendingExec, Error> {
+        match &mut self.driver {
+            Driver::External(external) => external.begin_exec(exec, &self.cgroup),
+            Driver::Own { .. } => Err(Error::invalid(Stage::Exec, "the container has no other runtime")),
+        }
+    }
+
+    /// Removes what is left of a container whose init was reaped: what another runtime keeps of it, and the control group with
+    /// all that runs there. Then the `poststop` hooks run.
+    pub fn destroy(&mut self) {
+        if let Driver::External(external) = &mut self.driver {
+            // Its hooks are run by the runtime.
+            external.delete();
+        }
+        if self.cgroup.remove().is_err() {
+            // What cannot be killed or removed stays; there is nobody to wait for it any more.
+            let _ = self.cgroup.kill_all();
+            let _ = self.cgroup.remove();
+        }
+        if let Driver::Own { hooks: Some(hooks), .. } = &self.driver {
+            // The container is gone, whatever they do (runtime-spec `runtime.md`, "Lifecycle", step 13).
+            let _ = hooks.poststop();
+        }
+    }
+
+    fn hooks(&self) -> Option<&HookPlan> {
+        match &self.driver {
+            Driver::Own { hooks, .. } => hooks.as_ref(),
+            Driver::External(_) => None,
+        }
     }
 
     /// The caller's part while init sets itself up.
@@ -132,7 +185,7 @@ impl Container {
         }
         // A child that failed meanwhile has closed its end; its report is waiting to be read.
         drop(channel.send(&Message::Grouped, &[]));
-        if let Some(hooks) = self.hooks.as_ref().filter(|hooks| hooks.has_create_runtime()) {
+        if let Some(hooks) = self.hooks().filter(|hooks| hooks.has_create_runtime()) {
             channel.expect(|m| matches!(m, Message::Unshared))?;
             hooks.create_runtime(self.pid)?;
             channel.send(&Message::HooksDone, &[])?;
@@ -143,15 +196,25 @@ impl Container {
     }
 
     fn channel(&self) -> Result<&Channel, Error> {
-        self.channel.as_ref().ok_or_else(|| Error::invalid(Stage::Exec, "container was started before"))
+        match &self.driver {
+            Driver::Own { channel: Some(channel), .. } => Ok(channel),
+            Driver::Own { channel: None, .. } | Driver::External(_) => Err(started_before()),
+        }
     }
 
     /// Lets init execute the user's program. Returns once `execve` succeeded, or with its error,
-    /// after which init is reaped and everything undone.
+    /// after which init is reaped and everything undone. (Of another runtime's containers only what that
+    /// runtime notices is an error.)
     pub fn start(&mut self) -> Result<(), Error> {
-        let result = start_and_wait(self.channel()?);
-        self.channel = None;
-        match (&result, &self.hooks) {
+        let result = match &mut self.driver {
+            Driver::External(external) if external.is_started() => return Err(started_before()),
+            Driver::External(external) => external.start(),
+            Driver::Own { .. } => start_and_wait(self.channel()?),
+        };
+        if let Driver::Own { channel, .. } = &mut self.driver {
+            *channel = None;
+        }
+        match (&result, self.hooks()) {
             (Err(_), _) => self.undo(),
             // The specification has the container go on when one of these fails.
             (Ok(()), Some(hooks)) => drop(hooks.poststart(self.pid)),
@@ -160,13 +223,20 @@ impl Container {
         result
     }
 
-    /// Kills and reaps init and removes the group.
-    pub(crate) fn undo(&mut self) {
+    /// Ends a container that was not started: kills and reaps init, and removes what there is of it.
+    pub fn undo(&mut self) {
         kill_and_reap(self.pid, self.pidfd.as_fd());
+        if let Driver::External(external) = &mut self.driver {
+            external.delete();
+        }
         // The first error is the one to report, and it is on its way already.
         drop(self.cgroup.kill_all());
         drop(self.cgroup.remove());
     }
+}
+
+fn started_before() -> Error {
+    Error::invalid(Stage::Exec, "container was started before")
 }
 
 /// Sends the start and waits for the channel to close, which `execve` does.

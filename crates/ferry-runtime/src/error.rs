@@ -89,6 +89,12 @@ pub enum Error {
         /// What and why.
         message: String,
     },
+    /// Another OCI runtime failed.
+    #[error("{message}")]
+    External {
+        /// Its own words where it had some.
+        message: String,
+    },
     /// A system call failed.
     #[error("{what}: {}", errno_text(*errno))]
     System {
@@ -114,6 +120,7 @@ impl Error {
     pub fn stage(&self) -> Stage {
         match self {
             Error::CommandNotFound { .. } | Error::CommandNotExecutable { .. } => Stage::Exec,
+            Error::External { .. } => Stage::Exec,
             Error::Invalid { stage, .. } | Error::System { stage, .. } => *stage,
         }
     }
@@ -125,7 +132,7 @@ impl Classify for Error {
             Error::CommandNotFound { .. } | Error::CommandNotExecutable { .. } | Error::Invalid { .. } => {
                 ErrorKind::InvalidParameter
             }
-            Error::System { .. } => ErrorKind::System,
+            Error::External { .. } | Error::System { .. } => ErrorKind::System,
         }
     }
 }

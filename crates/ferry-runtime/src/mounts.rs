@@ -130,19 +130,24 @@ pub(crate) fn file_system(fstype: &str, source: &str, options: &MountOptions) ->
 
 fn bind(root: BorrowedFd<'_>, plan: &MountPlan, source: &Path) -> Result<(), Error> {
     let at = || format!("bind {} to {}", source.display(), plan.destination.display());
-    let tree = match &plan.options.subpath {
+    attach(root, plan, bind_tree(plan, source)?).at(Stage::Rootfs, at)
+}
+
+/// What is bound, detached.
+pub(crate) fn bind_tree(plan: &MountPlan, source: &Path) -> Result<OwnedFd, Error> {
+    let at = || format!("bind {} to {}", source.display(), plan.destination.display());
+    match &plan.options.subpath {
         None => match clone_tree(CWD, source, plan.options.recursive) {
             // Refused for what is mounted in another mount namespace only.
             Err(Errno::INVAL) => clone_foreign(source, plan.options.recursive),
             other => other,
         }
-        .at(Stage::Rootfs, at)?,
+        .at(Stage::Rootfs, at),
         Some(part) => {
             let whole = open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Stage::Rootfs, at)?;
-            part_of(whole.as_fd(), part, plan.options.recursive).at(Stage::Rootfs, at)?
+            part_of(whole.as_fd(), part, plan.options.recursive).at(Stage::Rootfs, at)
         }
-    };
-    attach(root, plan, tree).at(Stage::Rootfs, at)
+    }
 }
 
 /// A detached clone of what lies at `path` within `whole`. Whoever can write there may be swapping directories for symlinks
@@ -161,13 +166,19 @@ fn part_of(whole: BorrowedFd<'_>, path: &Path, recursive: bool) -> Result<OwnedF
 /// An overlay without a writable layer, or a part of it.
 fn image(root: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Error> {
     let at = || format!("mount an image on {}", plan.destination.display());
+    attach(root, plan, image_tree(plan)?).at(Stage::Rootfs, at)
+}
+
+/// The same, detached.
+pub(crate) fn image_tree(plan: &MountPlan) -> Result<OwnedFd, Error> {
+    let at = || format!("mount an image on {}", plan.destination.display());
     let layers: Vec<&str> = plan.options.data.iter().filter_map(|o| o.strip_prefix("lowerdir+=")).collect();
     let Some(scratch) = layers.first().filter(|_| layers.len() == plan.options.data.len()) else {
         return Err(Error::invalid(Stage::Rootfs, at() + ": unknown options"));
     };
     // Before Linux 6.15 only what is attached can be cloned. Here nobody sees it.
     match file_system("overlay", "overlay", &plan.options) {
-        Ok(tree) if plan.options.subpath.is_none() => return attach(root, plan, tree).at(Stage::Rootfs, at),
+        Ok(tree) if plan.options.subpath.is_none() => return Ok(tree),
         Ok(tree) => {
             let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
             move_mount(tree.as_fd(), "", CWD, *scratch, flags).at(Stage::Rootfs, at)?;
@@ -185,7 +196,7 @@ fn image(root: BorrowedFd<'_>, plan: &MountPlan) -> Result<(), Error> {
     let part = plan.options.subpath.as_deref().unwrap_or(Path::new("."));
     let tree = part_of(whole.as_fd(), part, false);
     unmount(*scratch, UnmountFlags::DETACH).at(Stage::Rootfs, at)?;
-    attach(root, plan, tree.at(Stage::Rootfs, at)?).at(Stage::Rootfs, at)
+    tree.at(Stage::Rootfs, at)
 }
 
 /// Puts a detached tree in its place and gives it its options.

@@ -8,19 +8,32 @@ use ferry_types::Overlay;
 use rustix::fs::{CWD, Mode, OFlags, open, openat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, fsconfig_create, fsconfig_set_string, fsmount,
-    fsopen, mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, mount, move_mount,
 };
 
 use crate::error::At;
+use crate::rootfs::open_dir;
 use crate::{Error, Stage};
 
 /// fsconfig(2) takes strings of up to 255 bytes before Linux 6.
 const MAX_CONFIG_STRING: usize = 255;
 
+/// Mounts the overlay on `target` and returns its root.
+pub(crate) fn attach(overlay: &Overlay, target: &Path) -> Result<OwnedFd, Error> {
+    let at = || format!("attach the root file system at {}", target.display());
+    let Some(tree) = detached(overlay)? else {
+        mount_on(overlay, target)?;
+        return open_dir(target).at(Stage::Rootfs, at);
+    };
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(tree.as_fd(), "", CWD, target, flags).at(Stage::Rootfs, at)?;
+    Ok(tree)
+}
+
 /// Makes the overlay. `None` when this kernel cannot add layers one by one (before Linux 6.8), or
 /// a path is too long for it: use [`mount_on`] then.
-pub(crate) fn detached(overlay: &Overlay) -> Result<Option<OwnedFd>, Error> {
+fn detached(overlay: &Overlay) -> Result<Option<OwnedFd>, Error> {
     let fits = |path: &Path| path.as_os_str().len() <= MAX_CONFIG_STRING;
     if !overlay.lower.iter().all(|l| fits(l)) || !fits(&overlay.upper) || !fits(&overlay.work) {
         return Ok(None);
@@ -74,7 +87,7 @@ fn version(release: &str) -> (u32, u32) {
 
 /// Mounts the overlay on `target` with mount(2), whose options must fit into one page: the layers
 /// are named by their descriptors' numbers, relative to the descriptor directory.
-pub(crate) fn mount_on(overlay: &Overlay, target: &Path) -> Result<(), Error> {
+fn mount_on(overlay: &Overlay, target: &Path) -> Result<(), Error> {
     let here = open(".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .at(Stage::Rootfs, || "open the working directory".to_owned())?;
     let mut fds = Vec::with_capacity(overlay.lower.len() + 2);

@@ -219,7 +219,7 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
     Ok(())
 }
 
-fn mount_plan(mount: &Mount, bundle: &Path) -> Result<MountPlan, Error> {
+pub(crate) fn mount_plan(mount: &Mount, bundle: &Path) -> Result<MountPlan, Error> {
     let destination = mount.destination().clone();
     let options = MountOptions::parse(mount.options().as_deref().unwrap_or_default());
     let fstype = mount.typ().as_deref().unwrap_or_default();

@@ -29,42 +29,35 @@ pub(crate) fn attach(plan: &Plan, layers: Option<&Overlay>) -> Result<OwnedFd, E
         _ => plan.rootfs.clone(),
     };
     if plan.root_propagation.contains(MountPropagationFlags::SHARED) {
-        make_parent_private(&target)?;
+        change_parent(&target, MountPropagationFlags::PRIVATE)?;
     }
-    let at = || format!("attach the root file system at {}", target.display());
-    let detached = match layers {
-        None => Some(clone_tree(CWD, &target, true).at(Stage::Rootfs, at)?),
-        Some(layers) => overlay::detached(layers)?,
-    };
-    match (detached, layers) {
-        (Some(tree), _) => {
+    match layers {
+        Some(layers) => overlay::attach(layers, &target),
+        None => {
+            let at = || format!("attach the root file system at {}", target.display());
+            let tree = clone_tree(CWD, &target, true).at(Stage::Rootfs, at)?;
             let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
             move_mount(tree.as_fd(), "", CWD, &target, flags).at(Stage::Rootfs, at)?;
             Ok(tree)
         }
-        (None, Some(layers)) => {
-            overlay::mount_on(layers, &target)?;
-            open_dir(&target).at(Stage::Rootfs, at)
-        }
-        (None, None) => Err(Error::invalid(Stage::Rootfs, "no root file system")),
     }
 }
 
-fn open_dir(path: &Path) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_dir(path: &Path) -> Result<OwnedFd, Errno> {
     open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// A mount must not be attached beneath a shared one: it would show up on the host.
-fn make_parent_private(path: &Path) -> Result<(), Error> {
+/// Takes the mount that `path` lies on out of its peer group: what is attached beneath a shared one shows up on the host.
+pub(crate) fn change_parent(path: &Path, propagation: MountPropagationFlags) -> Result<(), Error> {
     for ancestor in path.ancestors() {
-        match mount_change(ancestor, MountPropagationFlags::PRIVATE) {
+        match mount_change(ancestor, propagation) {
             Ok(()) => return Ok(()),
             // Not a mount point.
             Err(Errno::INVAL) => {}
             Err(errno) => {
                 return Err(Error::system(
                     Stage::Rootfs,
-                    format!("make {} private", ancestor.display()),
+                    format!("set the propagation of {}", ancestor.display()),
                     errno,
                 ));
             }

@@ -33,6 +33,7 @@ fn config(root: &Path) -> EngineConfig {
         dns_opts: Vec::new(),
         // Never executed: nothing is started here.
         shim_path: "/proc/self/exe".into(),
+        search_path: "/bin".to_owned(),
         warm_shims: 0,
         warm_sandboxes: 0,
         cdi_spec_dirs: Vec::new(),

@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ferry_types::net::Protocol;
-use ferry_types::{ContainerId, ExecId, Overlay};
+use ferry_types::{ContainerId, ExecId, Overlay, RuntimeProgram};
 use serde::{Deserialize, Serialize};
 
 /// Version of what is said here. Members and requests may be added under the same number as long as an engine and a shim that
@@ -114,6 +114,9 @@ pub struct Launch {
     /// Root file system to mount in the container's own mount namespace; when absent,
     /// `root.path` of the OCI config is used as it is.
     pub overlay: Option<Overlay>,
+    /// The OCI runtime that runs the container; ferry's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeProgram>,
     /// Whether the first descriptor of the frame is the network namespace to join.
     pub netns_fd: bool,
     /// Where the shim listens for later connections.

@@ -18,6 +18,8 @@ pub struct Conn {
     pub id: u32,
     /// Whether events are pushed to it.
     pub subscribed: bool,
+    /// Whether its last request is yet to be answered: until then it is not read.
+    pub waiting: bool,
     socket: OwnedFd,
     reader: FrameReader,
     out: Pending,
@@ -40,6 +42,7 @@ impl Conn {
         Self {
             id,
             subscribed: false,
+            waiting: false,
             socket,
             reader: FrameReader::new(),
             out: Pending::default(),
@@ -50,7 +53,7 @@ impl Conn {
 
     /// The next request. A peer that is gone or does not keep the protocol breaks the connection.
     pub fn receive(&mut self) -> Arrived {
-        if self.broken {
+        if self.broken || self.waiting {
             return Arrived::Nothing;
         }
         match self.next() {
@@ -121,12 +124,13 @@ impl Conn {
 
     /// Registers for what it waits for.
     pub fn settle(&mut self, poller: &Poller) {
-        let mut wanted = EventFlags::IN;
-        if !self.out.is_empty() {
-            wanted |= EventFlags::OUT;
-        }
+        let mut wanted = EventFlags::empty();
+        wanted.set(EventFlags::IN, !self.waiting);
+        wanted.set(EventFlags::OUT, !self.out.is_empty());
+        // Without any, the end of the peer would be reported again and again.
+        let wanted = Some(wanted).filter(|wanted| !wanted.is_empty());
         let token = Token::new(Kind::Conn, self.id, 0);
-        if self.interest.set(poller, self.socket.as_fd(), token, Some(wanted)).is_err() {
+        if self.interest.set(poller, self.socket.as_fd(), token, wanted).is_err() {
             self.broken = true;
         }
     }

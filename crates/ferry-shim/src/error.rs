@@ -110,7 +110,7 @@ impl From<Error> for ShimError {
             | Error::Signal(_) => ShimErrorKind::Invalid,
             Error::Log(_) => ShimErrorKind::Log,
             Error::State(_) | Error::NoExec(_) => ShimErrorKind::State,
-            Error::Runtime(ferry_runtime::Error::System { .. })
+            Error::Runtime(ferry_runtime::Error::System { .. } | ferry_runtime::Error::External { .. })
             | Error::System { .. }
             | Error::File { .. }
             | Error::NoEngine

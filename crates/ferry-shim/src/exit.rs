@@ -10,9 +10,10 @@ use std::os::fd::AsFd;
 
 use ferry_shim_proto::{Event, ExitRecord, ProbeOutcome};
 use ferry_types::ExecId;
-use rustix::process::{WaitOptions, WaitStatus, wait};
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
 
 use crate::clock;
+use crate::execs::Pending;
 use crate::poll::{EventFlags, Kind, Token};
 use crate::record;
 use crate::shim::Shim;
@@ -89,8 +90,8 @@ impl Shim {
         let mut info = [0u8; 512];
         while matches!(rustix::io::read(&self.children, &mut info), Ok(n) if n > 0) {}
         let mut init = None;
-        // ECHILD ends it as well.
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        self.finish_execs();
+        while let Some((pid, status)) = self.next_ended() {
             let Some(code) = exit_code(status) else {
                 continue;
             };
@@ -135,8 +136,21 @@ impl Shim {
         }
     }
 
+    /// The next ended child. While another runtime is running an exec, the exec's process may be among them that is not known
+    /// yet and must be found by its pid: then only those are collected that are known.
+    fn next_ended(&self) -> Option<(Pid, WaitStatus)> {
+        if self.pending.is_empty() {
+            // ECHILD ends it as well.
+            return wait(WaitOptions::NOHANG).ok().flatten();
+        }
+        let known = std::iter::once(self.container.pid).chain(self.execs.iter().map(|exec| exec.pid));
+        known.filter_map(Pid::from_raw).find_map(|pid| waitpid(Some(pid), WaitOptions::NOHANG).ok().flatten())
+    }
+
     fn init_ended(&mut self, code: i32, now: u64) {
         let finished_at = clock::now();
+        // They run nothing any more.
+        self.pending.iter().for_each(Pending::kill);
         if !self.own_pid_namespace {
             // Nothing else ends what init left behind; what cannot be killed holds up the removal
             // of the cgroup only.
@@ -190,7 +204,10 @@ impl Shim {
         let record = match &self.life {
             Life::Ended { record, deadline }
                 if now >= *deadline
-                    || (self.is_delivered(0) && self.execs.is_empty() && self.ended.is_empty()) =>
+                    || (self.is_delivered(0)
+                        && self.execs.is_empty()
+                        && self.pending.is_empty()
+                        && self.ended.is_empty()) =>
             {
                 record.clone()
             }
@@ -223,12 +240,7 @@ impl Shim {
         // After the event, so that the engine works meanwhile; it cannot get an answer to Release,
         // and so start the container anew, before this is done.
         self.oom = None;
-        if self.container.cgroup.remove().is_err() {
-            let _ = self.container.cgroup.kill_all();
-            let _ = self.container.cgroup.remove();
-        }
-        // The container is gone, whatever they do (runtime-spec `runtime.md`, "Lifecycle", step 13).
-        let _ = self.container.poststop();
+        self.container.destroy();
     }
 
     fn is_delivered(&self, session: u32) -> bool {

@@ -5,10 +5,11 @@ use std::io::{BufReader, Seek};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use ferry_runtime::{Container, CreateRequest, Stdio, create};
+use ferry_runtime::{Container, CreateRequest, Stdio, create, create_external};
 use ferry_shim_proto::{Launch, ShimPid};
 use ferry_types::net::Protocol;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use serde::de::DeserializeOwned;
 
 use crate::clock;
 use crate::error::Error;
@@ -33,8 +34,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// Reads the OCI config (again).
-    pub fn spec(&self) -> Result<Spec, Error> {
+    /// Reads the OCI config (again), as a [`Spec`] or as it is.
+    pub fn config<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let mut file = &self.config;
         file.rewind().map_err(Error::file("read", &self.config_path))?;
         serde_json::from_reader(BufReader::new(file))
@@ -91,7 +92,7 @@ pub fn launch(launch: Launch, fds: Vec<OwnedFd>, identity: &ShimPid) -> Result<L
         config,
         config_path,
     };
-    let spec = files.spec()?;
+    let spec = files.config()?;
     // A record of an earlier run must be gone before there is a sign of this one.
     record::remove(&files.exit_record).map_err(Error::file("remove", &files.exit_record))?;
     record::write_pid(&files.pid_file, identity).map_err(Error::file("write", &files.pid_file))?;
@@ -123,14 +124,18 @@ fn build(launch: Launch, fds: Descriptors, files: Files, spec: &Spec) -> Result<
         let (stdio, ends) = pipes(launch.open_stdin).map_err(Error::system("create pipes"))?;
         (stdio, Some(ends))
     };
-    let mut container = create(CreateRequest {
+    let request = CreateRequest {
         id: launch.id.as_str(),
         bundle: &launch.bundle,
         spec,
         overlay: launch.overlay.as_ref(),
         netns: fds.netns,
         stdio,
-    })?;
+    };
+    let mut container = match &launch.runtime {
+        None => create(request)?,
+        Some(runtime) => create_external(runtime, files.config()?, request)?,
+    };
     let ends = match (ends, container.console.take()) {
         (Some(ends), _) => Ok(ends),
         (None, Some(master)) => terminal(master, launch.open_stdin).map_err(Error::system("set up terminal")),
@@ -149,7 +154,7 @@ fn build(launch: Launch, fds: Descriptors, files: Files, spec: &Spec) -> Result<
     let session = started.inspect_err(|error| {
         // A failed start is undone by the runtime.
         if !matches!(error, Error::Runtime(_)) {
-            abandon(&container);
+            container.undo();
         }
     })?;
     Ok(Launched {
@@ -162,16 +167,6 @@ fn build(launch: Launch, fds: Descriptors, files: Files, spec: &Spec) -> Result<
         session,
         relays,
     })
-}
-
-/// Ends a container that was created but never started.
-fn abandon(container: &Container) {
-    let _ = container.cgroup.kill_all();
-    let _ = rustix::process::pidfd_send_signal(&container.pidfd, rustix::process::Signal::KILL);
-    if let Some(pid) = rustix::process::Pid::from_raw(container.pid) {
-        let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
-    }
-    let _ = container.cgroup.remove();
 }
 
 fn has_memory_limit(spec: &Spec) -> bool {

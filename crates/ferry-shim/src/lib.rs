@@ -11,6 +11,7 @@
 mod clock;
 mod control;
 mod error;
+mod execs;
 mod exit;
 pub mod init;
 mod launch;

@@ -1,55 +1,44 @@
 //! What the shim does for each request of an engine.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::os::fd::{AsFd, OwnedFd};
 
-use ferry_runtime::{ExecRequest, Stdio, exec};
-use ferry_shim_proto::{Event, Exec, PROTOCOL, Relay, Reply, Request, ShimState};
+use ferry_shim_proto::{Event, PROTOCOL, Relay, Reply, Request, RequestFrame, ShimState};
+use ferry_types::ExecId;
 use ferry_types::net::Protocol;
 
-use crate::relay::Relays;
-use ferry_types::ExecId;
-use oci_spec::runtime::Process;
-
-use crate::clock;
 use crate::control::Conn;
 use crate::error::Error;
 use crate::exit::Life;
 use crate::record;
-use crate::shim::{ExecProcess, RunningProbe, Shim};
-use crate::stdio::{Session, pipes, terminal};
+use crate::relay::Relays;
+use crate::shim::{ExecProcess, Shim};
+use crate::stdio::Session;
 
-const SIGKILL: i32 = 9;
+pub(crate) const SIGKILL: i32 = 9;
 const NOT_RUNNING: Error = Error::State("container is not running");
 
 impl Shim {
     /// Carries out one request. `conn` is the connection it came from, at the moment not among the
-    /// shim's.
+    /// shim's. Without a reply it is answered later.
     pub(crate) fn request(
         &mut self,
         conn: &mut Conn,
-        request: Request,
+        frame: RequestFrame,
         fds: Vec<OwnedFd>,
-    ) -> Result<Reply, Error> {
-        let expected = match &request {
-            Request::Attach { .. } => 1,
-            Request::Exec(exec) => usize::from(exec.attach.is_some()),
-            Request::Relays { relays } => relays.len(),
-            Request::Launch(_)
-            | Request::Signal { .. }
-            | Request::SignalExec { .. }
-            | Request::Resize { .. }
-            | Request::Pause
-            | Request::Resume
-            | Request::State
-            | Request::Subscribe
-            | Request::Release => 0,
-        };
-        if fds.len() != expected && !matches!(request, Request::Launch(_)) {
-            let got = fds.len();
-            return Err(Error::Descriptors { expected, got });
+    ) -> Result<Option<Reply>, Error> {
+        let RequestFrame { seq, request } = frame;
+        check_descriptors(&request, &fds)?;
+        match request {
+            Request::Exec(exec) if self.container.is_external() => {
+                self.begin_exec(conn.id, seq, *exec, fds.into_iter().next())?;
+                conn.waiting = true;
+                Ok(None)
+            }
+            request => self.carry_out(conn, request, fds).map(Some),
         }
+    }
+
+    fn carry_out(&mut self, conn: &mut Conn, request: Request, fds: Vec<OwnedFd>) -> Result<Reply, Error> {
         if let Request::Relays { relays } = request {
             return self.replace_relays(&relays, fds);
         }
@@ -104,7 +93,7 @@ impl Shim {
         Ok(Reply::Done)
     }
 
-    fn require_running(&self) -> Result<(), Error> {
+    pub(crate) fn require_running(&self) -> Result<(), Error> {
         match self.life {
             Life::Running => Ok(()),
             Life::Ended { .. } | Life::Recording { .. } | Life::Exited(_) | Life::Released => {
@@ -145,6 +134,10 @@ impl Shim {
         self.require_running()?;
         if self.paused {
             return Err(Error::State("container is already paused"));
+        }
+        if !self.pending.is_empty() {
+            // Its runtime would hang, half in the container.
+            return Err(Error::State("an exec is being started"));
         }
         // A frozen probe could not be ended in time, and would tell nothing about the container afterwards.
         self.execs.iter_mut().for_each(ExecProcess::kill_probe);
@@ -200,81 +193,31 @@ impl Shim {
         self.life = Life::Released;
         Ok(Reply::Done)
     }
-
-    fn exec(&mut self, request: Exec, client: Option<OwnedFd>) -> Result<Reply, Error> {
-        self.require_running()?;
-        if self.paused {
-            return Err(Error::State("container is paused"));
-        }
-        if self.execs.iter().any(|exec| exec.id == request.id)
-            || self.ended.iter().any(|ended| ended.exec == request.id)
-        {
-            return Err(Error::State("exec is running already"));
-        }
-        let process = read_process(&request)?;
-        let spec = self.files.spec()?;
-        let (stdio, ends) = if process.terminal().unwrap_or(false) {
-            let size = request.console_size;
-            (Stdio::Terminal { size }, None)
-        } else {
-            let (stdio, ends) = pipes(request.open_stdin).map_err(Error::system("create pipes"))?;
-            (stdio, Some(ends))
-        };
-        let group = match &request.probe {
-            Some(_) => Some(self.container.cgroup.subgroup(&format!("probe-{}", request.id.short()))?),
-            None => None,
-        };
-        let started = exec(ExecRequest {
-            container_pid: self.container.pid,
-            pidfd: self.container.pidfd.as_fd(),
-            cgroup: &self.container.cgroup,
-            group: group.as_ref(),
-            spec: &spec,
-            process: &process,
-            stdio,
-        });
-        let mut started = started.inspect_err(|_| {
-            if let Some(group) = &group {
-                let _ = group.dissolve();
-            }
-        })?;
-        let ends = match (ends, started.console.take()) {
-            (Some(ends), _) => Ok(ends),
-            (None, Some(master)) => {
-                terminal(master, request.open_stdin).map_err(Error::system("set up terminal"))
-            }
-            (None, None) => Err(Error::State("the runtime made no terminal")),
-        };
-        let ends = ends.inspect_err(|_| {
-            // Reaped like any other child.
-            let _ = send_signal(started.pidfd.as_fd(), SIGKILL);
-        })?;
-        let number = self.next_session;
-        self.next_session += 1;
-        let pid = started.pid;
-        let mut session = Session::new(number, Some(request.id.clone()), ends, true, None);
-        if let (Some(socket), Some(streams)) = (client, &request.attach) {
-            // A client that is gone already does not keep the process from running.
-            let _ = session.attach(socket, streams);
-        }
-        let probe = group.zip(request.probe).map(|(group, probe)| {
-            session.capture(probe.output_limit);
-            let deadline = Some(clock::monotonic_ms().saturating_add(probe.timeout_ms));
-            RunningProbe { group, deadline, timed_out: false }
-        });
-        self.sessions.insert(number, session);
-        self.execs.push(ExecProcess { id: request.id, session: number, pid, pidfd: started.pidfd, probe });
-        Ok(Reply::ExecStarted { pid })
-    }
 }
 
-fn read_process(request: &Exec) -> Result<Process, Error> {
-    let file = File::open(&request.process).map_err(Error::file("open", &request.process))?;
-    serde_json::from_reader(BufReader::new(file))
-        .map_err(|source| Error::Json { path: request.process.clone(), source })
+/// Whether a request came with those descriptors that it names.
+fn check_descriptors(request: &Request, fds: &[OwnedFd]) -> Result<(), Error> {
+    let expected = match request {
+        Request::Attach { .. } => 1,
+        Request::Exec(exec) => usize::from(exec.attach.is_some()),
+        Request::Relays { relays } => relays.len(),
+        // Refused whatever comes with it.
+        Request::Launch(_) => fds.len(),
+        Request::Signal { .. }
+        | Request::SignalExec { .. }
+        | Request::Resize { .. }
+        | Request::Pause
+        | Request::Resume
+        | Request::State
+        | Request::Subscribe
+        | Request::Release => 0,
+    };
+    let got = fds.len();
+    if got == expected { Ok(()) } else { Err(Error::Descriptors { expected, got }) }
 }
 
-fn send_signal(pidfd: std::os::fd::BorrowedFd<'_>, signal: i32) -> Result<(), Error> {
+/// Sends a signal, in the words clients know when that is not possible.
+pub(crate) fn send_signal(pidfd: std::os::fd::BorrowedFd<'_>, signal: i32) -> Result<(), Error> {
     match ferry_sys::supervisor::pidfd_send_signal(pidfd, signal) {
         Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => Err(Error::Signal(signal)),
         Err(e) if e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Err(NOT_RUNNING),

@@ -14,6 +14,7 @@ use rustix::net::{SocketFlags, accept_with};
 use crate::clock;
 use crate::control::{Arrived, Conn};
 use crate::error::Error;
+use crate::execs::Pending;
 use crate::exit::{Ended, Life};
 use crate::launch::{Files, Launched};
 use crate::log::Log;
@@ -113,6 +114,7 @@ pub struct Shim {
     pub(crate) sessions: BTreeMap<u32, Session>,
     pub(crate) next_session: u32,
     pub(crate) execs: Vec<ExecProcess>,
+    pub(crate) pending: Vec<Pending>,
     pub(crate) ended: Vec<Ended>,
     pub(crate) relays: Relays,
     pub(crate) settle_at: Option<u64>,
@@ -179,6 +181,7 @@ impl Shim {
             sessions: BTreeMap::from([(0, launched.session)]),
             next_session: 1,
             execs: Vec::new(),
+            pending: Vec::new(),
             ended: Vec::new(),
             relays: launched.relays,
             settle_at: Some(clock::monotonic_ms() + SETTLE_MS),
@@ -277,8 +280,11 @@ impl Shim {
             conn.flush();
         }
         while let Arrived::Request(frame, fds) = conn.receive() {
-            let result = self.request(&mut conn, frame.request, fds);
-            conn.answer(frame.seq, result.map_err(ShimError::from));
+            let seq = frame.seq;
+            match self.request(&mut conn, frame, fds).transpose() {
+                Some(result) => conn.answer(seq, result.map_err(ShimError::from)),
+                None => break,
+            }
         }
         self.conns.insert(id, conn);
     }
@@ -315,6 +321,7 @@ impl Shim {
             // memory is at stake.
             let _ = ferry_sys::supervisor::release_code();
         }
+        self.expire_execs(now);
         if !self.paused {
             for exec in &mut self.execs {
                 if let Some(probe) = exec.probe.as_mut().filter(|p| p.deadline.is_some_and(|at| now >= at)) {
@@ -364,6 +371,7 @@ impl Shim {
             self.life.deadline(),
             self.ended.iter().map(|e| e.deadline).min(),
             self.execs.iter().filter_map(|e| e.probe.as_ref()?.deadline).min(),
+            self.pending.iter().filter_map(Pending::deadline).min(),
             self.relays.deadline(),
             self.sessions.get(&0).and_then(Session::log).and_then(Log::deadline),
             self.listener.as_ref().and_then(|l| l.rest_until),

@@ -11,6 +11,7 @@ pub mod name;
 pub mod net;
 pub mod platform;
 pub mod rootfs;
+pub mod runtime;
 
 pub use digest::{Digest, DigestError};
 pub use error::{Classify, ErrorKind, errno_in_gos_words};
@@ -19,3 +20,4 @@ pub use image_ref::{ImageRef, ImageRefError};
 pub use name::{ContainerName, NameError};
 pub use platform::{Platform, PlatformError};
 pub use rootfs::Overlay;
+pub use runtime::RuntimeProgram;

@@ -197,6 +197,10 @@ fn pause(t: &Ctx) -> Result<()> {
         Ok(t.ok(&["logs", &name])?.lines().count() > ticks)
     })?;
     t.client.run(&["unpause", &name])?.code(1)?.stderr_has("is not paused")?;
+    // Killed while it is frozen.
+    t.ok(&["pause", &name])?;
+    equal!(t.ok(&["kill", &name])?, name);
+    equal!(t.ok(&["wait", &name])?, "137");
     Ok(())
 }
 

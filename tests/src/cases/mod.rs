@@ -31,6 +31,7 @@ mod ports;
 mod pull;
 mod refusals;
 mod run;
+mod runtimes;
 mod vm;
 mod volumes;
 #[path = "../../walkthroughs/mod.rs"]
@@ -117,6 +118,7 @@ pub fn all() -> Vec<Case> {
         host::cases(),
         configuration::cases(),
         oci::cases(),
+        runtimes::cases(),
         volumes::cases(),
         walkthrough::cases(),
         vm::cases(),

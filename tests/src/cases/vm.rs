@@ -93,6 +93,11 @@ fn initramfs(t: &Ctx, kernel: &Path, dir: &Path) -> Result<PathBuf> {
         std::fs::copy(t.settings.bin.join(program), root.join("opt").join(program))?;
     }
     libraries(&t.settings.ferry(), &root)?;
+    for program in ["runc", "crun"] {
+        let path = super::runtimes::program(t, program)?;
+        std::fs::copy(&path, root.join("opt").join(program))?;
+        libraries(&path, &root)?;
+    }
     modules(kernel, &root.join("modules"))?;
     std::fs::write(root.join("init"), INIT)?;
     let mut command = Command::new("chmod");

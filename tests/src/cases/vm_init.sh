@@ -36,7 +36,8 @@ fetch() { printf "GET / HTTP/1.0\r\n\r\n" | nc -w 3 $1 8080 | tail -n 1; }
 start_daemon() {
     # As a service manager does it: in a group of its own, which has a process and thus hands nothing down.
     sh -c 'echo $$ >/sys/fs/cgroup/daemon/cgroup.procs; exec ferry daemon -H $DOCKER_HOST --data-root /var/ferry \
-        --exec-root /run/ferry --pidfile /run/ferry.pid --bridge ferry0 --bip 10.9.8.1/24 >>/tmp/log 2>&1' &
+        --exec-root /run/ferry --pidfile /run/ferry.pid --bridge ferry0 --bip 10.9.8.1/24 \
+        --add-runtime other-runc=runc --add-runtime crun=crun >>/tmp/log 2>&1' &
     i=0; while [ $i -lt 200 ] && ! ferry version >/dev/null 2>&1; do i=$((i+1)); sleep 0.1; done
 }
 
@@ -152,6 +153,46 @@ is restarts 2 until_is 2 restarts
 is gave-up exited until_is exited 'state again Status'
 is one-left 0 code ferry rm -f one well again
 is network-removed names ferry network rm names
+
+at runtimes
+# Other runtimes make the groups themselves; ferry finds them where it expects them.
+with() { # RUNTIME
+    ferry run -d --name other --runtime $1 --memory 32m --pids-limit 20 --health-cmd 'sleep 77 & sleep 78' \
+        --health-interval 1s --health-timeout 1s --health-retries 1 busybox sleep 1000
+}
+other_health() { ferry inspect -f '{{.State.Health.Status}}' other; }
+is runc-run hello ferry run --rm --runtime other-runc busybox echo hello
+is runc-exit-code 7 code ferry run --rm --runtime other-runc busybox sh -c 'exit 7'
+is runc-not-found 127 code ferry run --rm --runtime other-runc busybox no-such-program
+is runc-terminal 0 code ferry run --rm -t --runtime other-runc busybox tty
+has runc-start '*' with other-runc
+is runc-memory-max 33554432 group other memory.max
+is runc-pids-max 20 group other pids.max
+is runc-exec there ferry exec other echo there
+is runc-probe-too-slow unhealthy until_is unhealthy other_health
+is runc-pause other ferry pause other
+has runc-frozen '*frozen 1*' group other cgroup.events
+is runc-thawed other ferry unpause other
+is runc-update other ferry update --memory 64m --memory-swap 64m other
+is runc-updated-memory 67108864 group other memory.max
+is runc-out-of-memory 137 code ferry run --rm --runtime other-runc --memory 16m --memory-swap 16m busybox dd if=/dev/zero of=/dev/null bs=200M count=1
+is runc-removed other ferry rm -f other
+is crun-run hello ferry run --rm --runtime crun busybox echo hello
+is crun-exit-code 7 code ferry run --rm --runtime crun busybox sh -c 'exit 7'
+is crun-not-found 127 code ferry run --rm --runtime crun busybox no-such-program
+is crun-terminal 0 code ferry run --rm -t --runtime crun busybox tty
+has crun-start '*' with crun
+is crun-memory-max 33554432 group other memory.max
+is crun-pids-max 20 group other pids.max
+is crun-exec there ferry exec other echo there
+is crun-probe-too-slow unhealthy until_is unhealthy other_health
+is crun-pause other ferry pause other
+has crun-frozen '*frozen 1*' group other cgroup.events
+is crun-thawed other ferry unpause other
+is crun-update other ferry update --memory 64m --memory-swap 64m other
+is crun-updated-memory 67108864 group other memory.max
+is crun-out-of-memory 137 code ferry run --rm --runtime crun --memory 16m --memory-swap 16m busybox dd if=/dev/zero of=/dev/null bs=200M count=1
+is crun-removed other ferry rm -f other
 
 at controllers
 # Limits where a controller is missing: a group with a process hands nothing down.

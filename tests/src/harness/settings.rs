@@ -27,6 +27,8 @@ pub struct Settings {
     pub docker: Option<PathBuf>,
     /// `FERRY_TEST_REGISTRY`: the program `docker-registry`.
     pub registry: Option<PathBuf>,
+    /// `FERRY_TEST_RUNTIMES`: directory with `runc` and `crun` where Debian's packages have them.
+    pub runtimes: Option<PathBuf>,
     /// `FERRY_TEST_VM`: directory with an unpacked Debian kernel package.
     pub vm: Option<PathBuf>,
     /// `FERRY_TEST_WORK`: directory for the engines' data.
@@ -55,6 +57,7 @@ impl Settings {
             haproxy: optional("FERRY_TEST_HAPROXY"),
             docker: optional("FERRY_TEST_DOCKER"),
             registry: optional("FERRY_TEST_REGISTRY"),
+            runtimes: optional("FERRY_TEST_RUNTIMES"),
             vm: optional("FERRY_TEST_VM"),
             work: needed("FERRY_TEST_WORK")?,
             results: optional("FERRY_TEST_RESULTS"),

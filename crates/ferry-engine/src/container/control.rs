@@ -36,7 +36,10 @@ impl Owner {
         // A frozen process receives nothing but SIGKILL; Docker thaws so that the signal arrives.
         let thaws = intent == SignalIntent::Stop || snapshot.record.config.stop_signal.is_empty();
         if thaws && matches!(snapshot.state, State::Paused(_)) {
-            ask(shim, ShimRequest::Resume, &[], id).await?;
+            if signal != signal::KILL {
+                // For SIGKILL the shim has done it.
+                ask(shim, ShimRequest::Resume, &[], id).await?;
+            }
             self.change(|s| s.state = unfrozen(&s.state));
             self.continue_health();
         }

@@ -21,6 +21,7 @@ use crate::inner::Inner;
 use crate::logging;
 use crate::network::endpoints;
 use crate::paths::{BundleDir, ContainerDir};
+use crate::runtimes;
 use crate::shim::{ShimClient, ShimNotice};
 use crate::spec::{self, NamespaceChoice, Namespaces, SpecInput};
 use crate::steps::Steps;
@@ -116,7 +117,8 @@ async fn run(
             ShimErrorKind::CommandNotExecutable => 126,
             ShimErrorKind::State | ShimErrorKind::Invalid | ShimErrorKind::Log | ShimErrorKind::System => 128,
         };
-        LaunchFailure { error: EngineError::from_launch(e), exit_code }
+        let own = runtimes::is_own(&record.host_config.runtime);
+        LaunchFailure { error: EngineError::from_launch(e, own), exit_code }
     })?;
     let Reply::Started { .. } = reply else { return Err(unexpected(&reply).into()) };
     match subscribed.map_err(|e| EngineError::from_shim(&record.id, e))? {
@@ -139,6 +141,9 @@ fn prepare(inner: &Arc<Inner>, steps: &mut Steps, mut record: ContainerRecord) -
     let id = record.id.clone();
     let dir = inner.paths.container(&id);
     let bundle = inner.paths.bundle(&id);
+    // It may have been registered when the container was created, and not any more.
+    let settings = inner.live.settings();
+    let runtime = runtimes::program(&record.host_config.runtime, &settings, &inner.config.search_path)?;
     let overlay = inner.overlay(&id, &record.image_id)?;
     let mode = NetworkMode::parse(&record.host_config.network_mode);
     let namespaces = namespaces(inner, &record, &mode)?;
@@ -188,6 +193,7 @@ fn prepare(inner: &Arc<Inner>, steps: &mut Steps, mut record: ContainerRecord) -
         id,
         bundle: bundle.path().to_owned(),
         overlay: Some(overlay),
+        runtime,
         netns_fd: joined.is_some(),
         socket: bundle.socket(),
         exit_record: dir.exit_record(),

@@ -290,7 +290,10 @@ async fn start_probe(
     let call = shim.call(ShimRequest::Exec(Box::new(request)), &[]);
     match tokio::time::timeout(check.timeout + SHIM_PATIENCE, call).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(EngineError::from_exec(error)),
+        Ok(Err(error)) => {
+            let own = crate::runtimes::is_own(&record.host_config.runtime);
+            Err(EngineError::from_exec(error, own))
+        }
         Err(_) => Err(EngineError::System("the container's shim does not answer".to_owned())),
     }
 }

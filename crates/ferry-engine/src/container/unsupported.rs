@@ -27,12 +27,7 @@ pub(crate) fn refuse(h: &HostConfig, image: &str, platform: Option<&str>, live: 
     if !h.cgroup.is_empty() {
         return later("joining another container's cgroup");
     }
-    // Clients that name Docker's default mean the engine's own.
-    if !matches!(h.runtime.as_str(), "" | "ferry" | "runc" | "io.containerd.runc.v2")
-        && !live.runtimes.contains_key(&h.runtime)
-    {
-        return Err(EngineError::InvalidParameter(format!("unknown or invalid runtime name: {}", h.runtime)));
-    }
+    crate::runtimes::check(&h.runtime, live)?;
     if !matches!(h.isolation.as_str(), "" | "default") {
         let text = format!("invalid isolation ({}): linux only supports 'default'", h.isolation);
         return Err(EngineError::InvalidParameter(text));

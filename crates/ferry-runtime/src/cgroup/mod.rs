@@ -153,6 +153,20 @@ impl Cgroup {
         open(&dir, flags, FileMode::empty()).at(Stage::Cgroup, || format!("open {}", dir.display())).map(Some)
     }
 
+    /// Where the v2 hierarchy beside v1 ones is mounted.
+    pub(crate) fn hybrid_mount(&self) -> Option<&'static Path> {
+        self.layout.v2.as_deref().filter(|_| self.layout.mode() == Mode::Hybrid)
+    }
+
+    /// The group's directory there, made when it is missing: what another runtime runs stays where it was born.
+    pub(crate) fn hybrid_dir_fd(&self) -> Result<Option<OwnedFd>, Error> {
+        if self.hybrid_mount().is_none() {
+            return Ok(None);
+        }
+        self.make_unified()?;
+        self.dir_fd()
+    }
+
     /// Sets limits; also for a running container (`update`).
     pub fn apply(&self, resources: &LinuxResources) -> Result<(), Error> {
         if self.is_v2() {

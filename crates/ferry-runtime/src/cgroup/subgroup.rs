@@ -7,7 +7,7 @@ use rustix::fs::{Mode as FileMode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Cgroup, collect_pids, make_dirs, remove_tree, try_write, write};
+use super::{Cgroup, Mode, collect_pids, make_dirs, remove_tree, try_write, write};
 use crate::error::At;
 use crate::{Error, Stage};
 
@@ -20,6 +20,7 @@ const KILL_ROUNDS: usize = 8;
 pub struct Subgroup {
     dir: PathBuf,
     v2: bool,
+    hybrid: bool,
 }
 
 impl Cgroup {
@@ -37,7 +38,7 @@ impl Cgroup {
         };
         let dir = parent.join(name);
         make_dirs(&dir)?;
-        Ok(Subgroup { dir, v2 })
+        Ok(Subgroup { dir, v2, hybrid: self.layout.mode() == Mode::Hybrid })
     }
 }
 
@@ -50,6 +51,36 @@ impl Subgroup {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let at = || format!("open {}", self.dir.display());
         open(&self.dir, flags, FileMode::empty()).at(Stage::Cgroup, at).map(Some)
+    }
+
+    /// The directory to be born in where v1 hierarchies are beside it, see [`Cgroup::hybrid_dir_fd`].
+    pub(crate) fn hybrid_dir_fd(&self) -> Result<Option<OwnedFd>, Error> {
+        if self.hybrid { self.dir_fd() } else { Ok(None) }
+    }
+
+    /// Moves a process, and what it has started meanwhile, into the group.
+    pub(crate) fn adopt(&self, pid: i32) -> Result<(), Error> {
+        let procs = self.dir.join("cgroup.procs");
+        for _ in 0..KILL_ROUNDS {
+            let mut inside = Vec::new();
+            collect_pids(&self.dir, &mut inside)?;
+            let mut outside = family(pid);
+            outside.retain(|pid| !inside.contains(pid));
+            if outside.is_empty() {
+                break;
+            }
+            for pid in outside {
+                match try_write(&procs, &pid.to_string()) {
+                    // One that has ended needs no group.
+                    Ok(()) | Err(Errno::SRCH) => {}
+                    Err(errno) => {
+                        let what = format!("move process {pid} to {}", self.dir.display());
+                        return Err(Error::system(Stage::Cgroup, what, errno));
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Moves the calling thread, the only one of its process, into a v1 group.
@@ -98,4 +129,18 @@ impl Subgroup {
         }
         remove_tree(&self.dir)
     }
+}
+
+/// A process and all its descendants.
+fn family(pid: i32) -> Vec<i32> {
+    let mut all = vec![pid];
+    let mut at = 0;
+    while let Some(&pid) = all.get(at) {
+        at += 1;
+        for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            all.extend(children.split_ascii_whitespace().filter_map(|child| child.parse::<i32>().ok()));
+        }
+    }
+    all
 }

@@ -4,6 +4,7 @@
 mod attach;
 mod bed;
 mod exec;
+mod external;
 mod flood;
 mod life;
 mod log;

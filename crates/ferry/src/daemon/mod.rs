@@ -8,6 +8,7 @@ mod flags;
 mod logging;
 mod metrics;
 mod reload;
+mod runtimes;
 mod settings;
 mod values;
 

@@ -66,7 +66,7 @@ mod tests {
 
     fn read(text: &str) -> (Values, LiveSettings) {
         let values = file::parse(text, &Values::default()).unwrap();
-        let live = settings::live(&values, &mut Vec::new()).unwrap();
+        let live = settings::live(&values, "/bin", &mut Vec::new()).unwrap();
         (values, live)
     }
 

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use ferry_api::container::Ulimit;
 use ferry_engine::{
-    DefaultBridge, DefaultSeccomp, EngineConfig, FirewallBackend, FirewallConfig, LiveSettings, ProxyOptions,
+    DefaultBridge, DefaultSeccomp, EngineConfig, FirewallBackend, FirewallConfig, LiveSettings, OWN_RUNTIMES,
+    ProxyOptions,
 };
 use ferry_server::{ListenAddr, ListenSpec, TlsFiles};
 use serde_json::Value;
@@ -14,10 +15,11 @@ use serde_json::Value;
 use super::addresses;
 use super::directives::{DIRECTIVES, Effect};
 use super::logging::LogSettings;
+use super::runtimes;
 use super::values::Values;
 
-/// Names under which ferry's own runtime is known besides `ferry`.
-const RUNTIME_NAMES: [&str; 2] = ["io.containerd.runc.v2", "runc"];
+/// Where programs are searched for when the environment does not say.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Everything the daemon needs to know.
 #[derive(Debug)]
@@ -50,6 +52,11 @@ impl Surroundings {
         let get = |name: &str| self.environment.get(name).filter(|v| !v.is_empty()).cloned();
         get(name).or_else(|| get(&name.to_ascii_lowercase()))
     }
+
+    /// Where programs are.
+    fn search_path(&self) -> String {
+        self.variable("PATH").unwrap_or_else(|| DEFAULT_PATH.to_owned())
+    }
 }
 
 /// Works the settings out.
@@ -67,7 +74,7 @@ pub fn settings(v: &Values, around: &Surroundings) -> Result<Settings, String> {
     let pidfile = v.text("pidfile").map(PathBuf::from);
     let pidfile = pidfile.or_else(|| around.is_dockerd.then(|| "/var/run/docker.pid".into()));
     let mut notes = notes;
-    let live = live(v, &mut notes)?;
+    let live = live(v, &around.search_path(), &mut notes)?;
     if v.flag("ipv6") != Some(true) {
         for name in ["bip6", "fixed-cidr-v6", "default-gateway-v6"].into_iter().filter(|name| v.is_set(name))
         {
@@ -195,7 +202,7 @@ fn tls_files(v: &Values, around: &Surroundings) -> Result<Option<TlsFiles>, Stri
 ///
 /// # Errors
 /// The first thing that is wrong with it.
-pub fn live(v: &Values, notes: &mut Vec<String>) -> Result<LiveSettings, String> {
+pub fn live(v: &Values, search_path: &str, notes: &mut Vec<String>) -> Result<LiveSettings, String> {
     let defaults = LiveSettings::default();
     let number = |name: &str, what: &str, default: i64| match v.int(name) {
         Some(n) if n < 0 => Err(format!("invalid max {what}: {n}")),
@@ -222,13 +229,10 @@ pub fn live(v: &Values, notes: &mut Vec<String>) -> Result<LiveSettings, String>
     if let Some(mode) = cgroupns.as_deref().filter(|m| !matches!(*m, "host" | "private")) {
         return Err(format!("invalid default cgroup namespace ({mode}): use \"host\" or \"private\""));
     }
-    let runtimes = runtimes(v, notes);
+    let runtimes = runtimes::read(v, search_path, notes)?;
     let default_runtime = v.text("default-runtime").unwrap_or(defaults.default_runtime);
-    if default_runtime != "ferry" && !runtimes.contains_key(&default_runtime) {
-        return Err(format!(
-            "specified default runtime '{default_runtime}' does not exist: ferry runs containers with its own runtime \
-             (ferry, runc) only"
-        ));
+    if !OWN_RUNTIMES.contains(&default_runtime.as_str()) && !runtimes.contains_key(&default_runtime) {
+        return Err(format!("specified default runtime '{default_runtime}' does not exist"));
     }
     let features = switches(v);
     for (name, _) in features.iter().filter(|(name, on)| **on && *name != "cdi") {
@@ -261,17 +265,6 @@ fn check_labels(labels: &[String]) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// The names of ferry's own runtime. Others cannot be run, so that asking for one fails when a container is created.
-fn runtimes(v: &Values, notes: &mut Vec<String>) -> BTreeMap<String, String> {
-    for (name, runtime) in v.map("runtimes") {
-        let path = runtime["path"].as_str().unwrap_or_default().to_owned();
-        notes.push(format!(
-            "runtime {name} ({path}) is not registered: ferry runs containers with its own runtime only"
-        ));
-    }
-    RUNTIME_NAMES.iter().map(|name| ((*name).to_owned(), "ferry-shim".to_owned())).collect()
 }
 
 fn switches(v: &Values) -> BTreeMap<String, bool> {
@@ -324,6 +317,7 @@ fn engine(v: &Values, around: &Surroundings, live: LiveSettings) -> Result<Engin
         dns_opts: v.list("dns-opts"),
         shim_path: v.text("shim").map_or_else(|| around.programs.join("ferry-shim"), PathBuf::from),
         name_server: vec![around.program.clone(), crate::names::COMMAND.into()],
+        search_path: around.search_path(),
         warm_shims: 3,
         warm_sandboxes: 4,
         proxy: ProxyOptions {
