@@ -15,7 +15,7 @@ use crate::error::{NetworkError, PortError};
 use crate::fault::Step;
 use crate::interface;
 use crate::ipam::mac_of;
-use crate::ports::Granted;
+use crate::ports::{Granted, Ports};
 use crate::sandbox::{self, Ready};
 use crate::worker::Job;
 
@@ -104,7 +104,10 @@ impl<'a> Attaching<'a> {
     fn reserve(&self) -> Result<Granted, NetworkError> {
         let Pair { ipv4, ipv6 } = self.addresses;
         let claimant = self.network.claimant(&self.endpoint, ipv4.map(IpAddr::V4), ipv6.map(IpAddr::V6));
-        self.network.stack.ports.reserve(claimant, &self.request.publish).map_err(|e| self.connectivity(e))
+        let reserved = self.network.stack.ports.reserve(claimant, &self.request.publish);
+        let mut granted = reserved.map_err(|e| self.connectivity(e))?;
+        granted.published.extend(Ports::open(claimant, &self.request.open));
+        Ok(granted)
     }
 
     fn sandbox(&self) -> Result<Ready, NetworkError> {

@@ -22,6 +22,9 @@ pub struct EndpointRequest {
     pub mac: Option<[u8; 6]>,
     /// Ports to publish.
     pub publish: Vec<PublishRequest>,
+    /// Of ports that are published on another of the container's networks, those to open here as well, where packets are
+    /// routed to it.
+    pub open: Vec<PublishRequest>,
     /// Whether the container's way to the outside leads through this network. An internal one has none.
     pub default_route: Ways,
     /// Whether it gets no IPv6 address even if the network has IPv6, because it is switched off in the container.

@@ -120,7 +120,7 @@ impl BridgeNetwork {
         }
     }
 
-    /// Publishes ports of an endpoint that has none yet. On an error nothing is left.
+    /// Publishes ports of an endpoint that has none yet, but for such as are opened. On an error those are left.
     ///
     /// # Errors
     /// When a port is taken or the firewall refuses.
@@ -139,7 +139,9 @@ impl BridgeNetwork {
         let claimant = self.claimant(&record.endpoint, ipv4, ipv6);
         let granted = self.stack.ports.reserve(claimant, requests).map_err(failed)?;
         let published = EndpointRecord { published: granted.published, ..record.clone() };
-        let elements = self.elements(&published);
+        let open = self.elements(record);
+        let mut elements = self.elements(&published);
+        elements.retain(|element| !open.contains(element));
         if let Err(error) = self.stack.firewall().publish(&elements) {
             self.stack.ports.release(&record.endpoint, &published.published);
             return Err(failed(PortError::Rules(error.into())));
@@ -149,13 +151,17 @@ impl BridgeNetwork {
         Ok((published, granted.relays))
     }
 
-    /// Takes the ports of an endpoint back, which goes on without.
+    /// Takes the ports of an endpoint back, which goes on without. Those that are opened stay so.
     ///
     /// # Errors
     /// When the firewall refuses; the ports are free nevertheless.
     pub fn unpublish(&self, record: &EndpointRecord) -> Result<EndpointRecord, NetworkError> {
-        let without = EndpointRecord { published: Vec::new(), ..record.clone() };
-        let unpublished = self.stack.firewall().unpublish(&self.elements(record));
+        let open = record.published.iter().filter(|p| p.host_port == 0).cloned().collect();
+        let without = EndpointRecord { published: open, ..record.clone() };
+        let stay = self.elements(&without);
+        let mut elements = self.elements(record);
+        elements.retain(|element| !stay.contains(element));
+        let unpublished = self.stack.firewall().unpublish(&elements);
         self.stack.ports.release_used(&record.endpoint, &record.published);
         self.drop_udp_flows(record, false);
         self.state().endpoints.insert(record.endpoint.clone(), without.clone());

@@ -70,9 +70,13 @@ pub(crate) fn join_all(
     for target in &targets {
         let mut request = request(record, target, joined.is_none())?;
         request.default_route = gateways.through(&target.name);
-        if gateways.publish_on(&target.name) && target.network.publishes() {
+        if target.network.publishes() {
             let publish = network_mode::publish_requests(&record.host_config, &record.config);
-            request.publish = publish.map_err(EngineError::InvalidParameter)?;
+            let ports = publish.map_err(EngineError::InvalidParameter)?;
+            match gateways.publish_on(&target.name) {
+                true => request.publish = ports,
+                false => request.open = ports,
+            }
         }
         let endpoint = match &joined {
             None => target.network.attach(&request)?,
@@ -139,8 +143,12 @@ pub(crate) fn join_one(
     let all = current.iter().map(|(n, network, s)| (n.as_str(), network, s));
     let all = all.chain([(target.name.as_str(), &target.network, &target.settings)]);
     let ways = gateways(all).through(&target.name);
-    // Ports stay where they are published.
-    let request = request(record, &target, record.endpoints.is_empty())?;
+    // Ports stay where they are published; they are opened where packets are routed.
+    let mut request = request(record, &target, record.endpoints.is_empty())?;
+    if target.network.publishes() {
+        let open = network_mode::publish_requests(&record.host_config, &record.config);
+        request.open = open.map_err(EngineError::InvalidParameter)?;
+    }
     let endpoint = target.network.join(netns.as_fd(), &request)?;
     let after = || -> Result<()> {
         target.network.route_through(netns.as_fd(), &endpoint.record, ways)?;
@@ -241,7 +249,8 @@ pub(crate) fn moved(inner: &Inner, record: &ContainerRecord) -> Result<Option<Mo
     let gateways = gateways(current.iter().map(|(n, network, s)| (n.as_str(), network, s)));
     let to = current.iter().find(|(name, network, _)| gateways.publish_on(name) && network.publishes());
     let to = to.map(|(name, ..)| name.clone());
-    let from = record.endpoints.iter().find(|(_, e)| !e.published.is_empty()).map(|(name, _)| name.clone());
+    let of_host = |e: &EndpointRecord| e.published.iter().any(|p| p.host_port != 0);
+    let from = record.endpoints.iter().find(|(_, e)| of_host(e)).map(|(name, _)| name.clone());
     Ok(Some(Move { from, to, requests }))
 }
 
@@ -398,6 +407,7 @@ fn request(record: &ContainerRecord, target: &Target, first: bool) -> Result<End
         ipv6: fixed(ipam.map_or("", |i| &i.ipv6_address), "IPv6")?,
         mac,
         publish: Vec::new(),
+        open: Vec::new(),
         default_route: Ways::default(),
         without_ipv6: network_mode::switches_ipv6_off(&record.host_config) || options.disables_ipv6(),
         link_local: link_local(ipam)?,

@@ -50,6 +50,19 @@ pub(crate) struct Granted {
     host: Snapshot,
 }
 
+/// A port that is open at the container's own address of the same family as `host_ip`.
+fn opened(host_ip: IpAddr, request: &PublishRequest) -> PublishedPort {
+    PublishedPort {
+        host_ip: match host_ip {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        },
+        host_port: 0,
+        container_port: request.container_port,
+        protocol: request.protocol,
+    }
+}
+
 /// On whose behalf ports are reserved.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Claimant<'a> {
@@ -114,6 +127,23 @@ impl Ports {
         Ok(granted)
     }
 
+    /// The ports that are opened where packets are routed to the container; nothing of the host's is reserved.
+    pub(crate) fn open(claimant: Claimant<'_>, requests: &[PublishRequest]) -> Vec<PublishedPort> {
+        let families: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let open = |request: &PublishRequest| {
+            let wanted = request.host_ip.or(claimant.default_host_ip);
+            let of_family = move |ip: &IpAddr| wanted.is_none_or(|w| w.is_ipv4() == ip.is_ipv4());
+            let routed = |ip: &IpAddr| claimant.target(*ip).is_some() && claimant.is_routed(*ip);
+            families
+                .into_iter()
+                .filter(of_family)
+                .filter(routed)
+                .map(|ip| opened(ip, request))
+                .collect::<Vec<_>>()
+        };
+        requests.iter().flat_map(open).collect()
+    }
+
     fn reserve_one(
         &self,
         claimant: Claimant<'_>,
@@ -127,12 +157,7 @@ impl Ports {
         };
         let served = asked.iter().copied().filter(|ip| claimant.target(*ip).is_some());
         let (routed, addresses): (Vec<IpAddr>, Vec<IpAddr>) = served.partition(|ip| claimant.is_routed(*ip));
-        granted.published.extend(routed.into_iter().map(|ip| PublishedPort {
-            host_ip: if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() },
-            host_port: 0,
-            container_port: request.container_port,
-            protocol: request.protocol,
-        }));
+        granted.published.extend(routed.into_iter().map(|ip| opened(ip, request)));
         if addresses.is_empty() {
             return Ok(());
         }

@@ -228,3 +228,38 @@ fn ipv6_clients_arrive_at_the_relay_socket() {
         assert_eq!(web.relays[1].target, SocketAddr::from((v4(&web), 80)));
     });
 }
+
+#[test]
+fn routed_ports_are_open_where_they_are_not_published() {
+    with_each_backend(|| {
+        let (stack, nat) = bridge();
+        let outside = neighbour();
+        let routed = BridgeConfig {
+            ipv4: at("10.214.0.1/24"),
+            gateway_mode_ipv4: crate::GatewayMode::Routed,
+            ..BridgeConfig::new("ferry1")
+        };
+        let routed = BridgeNetwork::open(&stack, routed).unwrap();
+        let open = crate::EndpointRequest { open: vec![tcp(8080, 80)], ..request(vec![]) };
+        let web = routed.attach(&open).unwrap();
+        for port in [80, 81] {
+            serve_tcp(&web.sandbox.netns, port, "web");
+        }
+        assert_eq!((web.record.published.len(), web.relays.len()), (1, 0));
+        let reached = || {
+            inside(&outside, || ask_tcp((v4(&web), 80)));
+            inside(&outside, || assert_no_tcp((v4(&web), 81)));
+            inside(&outside, || assert_no_tcp((HOST, 8080)));
+        };
+        reached();
+        // What is published besides and taken back again leaves it open.
+        let (published, _) = routed.publish(&web.record, "web", &[tcp(8080, 80)]).unwrap();
+        let again = routed.unpublish(&published).unwrap();
+        assert_eq!(again.published, web.record.published);
+        reached();
+        // Where addresses are translated, nothing is open.
+        assert!(nat.attach(&open).unwrap().record.published.is_empty());
+        routed.release(&web.record).unwrap();
+        inside(&outside, || assert_no_tcp((v4(&web), 80)));
+    });
+}

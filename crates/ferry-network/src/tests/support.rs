@@ -87,6 +87,7 @@ pub(crate) fn request(publish: Vec<PublishRequest>) -> EndpointRequest {
         ipv6: None,
         mac: None,
         publish,
+        open: Vec::new(),
         default_route: Ways { ipv4: true, ipv6: true },
         without_ipv6: false,
         link_local: Vec::new(),
