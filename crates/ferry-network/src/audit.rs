@@ -8,7 +8,7 @@ use ferry_sys::netlink::route;
 use crate::bridge::{BridgeNetwork, kernel, refused};
 use crate::error::NetworkError;
 use crate::firewall::Elements;
-use crate::firewall::rules;
+use crate::firewall::stores;
 use crate::sandbox::is_veth_name;
 use crate::worker::Job;
 
@@ -75,12 +75,12 @@ impl BridgeNetwork {
             .elements_into(self.subnets())
             .map_err(refused("list ports of", &self.config().device))?;
         for (map, element) in present.iter().filter(|e| !wanted.contains(e)) {
-            if let Some(address) = rules::target(map, element) {
+            if let Some(address) = stores::target(map, element) {
                 *strays.ports.entry(address).or_default() += 1;
             }
         }
         let missing = wanted.iter().filter(|e| !present.contains(e));
-        strays.missing = missing.filter_map(|(map, element)| rules::target(map, element)).collect();
+        strays.missing = missing.filter_map(|(map, element)| stores::target(map, element)).collect();
         let links = route::links(&mut self.stack.route()).map_err(fail("list links of"))?;
         let ours =
             |l: &&route::Link| l.master == Some(self.index()) && l.kind == "veth" && is_veth_name(&l.name);

@@ -12,7 +12,8 @@ use crate::config::{BridgeConfig, DirectRouting, FirewallConfig, GatewayMode};
 use crate::endpoint::{EndpointRecord, RelaySocket};
 use crate::error::{NetworkError, PortError};
 use crate::firewall::Elements;
-use crate::firewall::rules::{self, BridgeRules, PerFamily, Subnets};
+use crate::firewall::rules::{BridgeRules, PerFamily, Subnets};
+use crate::firewall::stores;
 use crate::ports::Claimant;
 
 fn gateway_modes(config: &BridgeConfig) -> PerFamily<GatewayMode> {
@@ -95,10 +96,10 @@ impl BridgeNetwork {
             let family = if port.host_ip.is_ipv4() { AddressFamily::Ipv4 } else { AddressFamily::Ipv6 };
             let routed = mode.of(family) == GatewayMode::Routed;
             if !routed {
-                elements.extend(rules::element(port, container));
+                elements.extend(stores::element(port, container));
             }
             if routed || direct {
-                opened.extend(rules::opened(port, container));
+                opened.extend(stores::opened(port, container));
             }
         }
         elements.extend(opened);

@@ -26,7 +26,8 @@ use ferry_sys::xtables;
 use ferry_types::net::{Protocol, PublishedPort};
 
 use super::backend::{Backend, FirewallError};
-use super::rules::{self, BridgeRules, PerFamily};
+use super::rules::{BridgeRules, PerFamily};
+use super::stores;
 use super::watch::Watched;
 use super::{Elements, Port, Wanted};
 use crate::config::{DirectRouting, FirewallConfig, GatewayMode};
@@ -361,12 +362,12 @@ struct Spec {
 
 fn spec((store, element): &Port) -> Option<Spec> {
     let (family, address_length, opened) = match *store {
-        rules::ANY => (AddressFamily::Ipv4, 0, false),
-        rules::ADDRESS => (AddressFamily::Ipv4, 4, false),
-        rules::OPEN => (AddressFamily::Ipv4, 4, true),
-        rules::ANY6 => (AddressFamily::Ipv6, 0, false),
-        rules::ADDRESS6 => (AddressFamily::Ipv6, 16, false),
-        rules::OPEN6 => (AddressFamily::Ipv6, 16, true),
+        stores::ANY => (AddressFamily::Ipv4, 0, false),
+        stores::ADDRESS => (AddressFamily::Ipv4, 4, false),
+        stores::OPEN => (AddressFamily::Ipv4, 4, true),
+        stores::ANY6 => (AddressFamily::Ipv6, 0, false),
+        stores::ADDRESS6 => (AddressFamily::Ipv6, 16, false),
+        stores::OPEN6 => (AddressFamily::Ipv6, 16, true),
         _ => return None,
     };
     let (address, rest) = element.key.split_at_checked(address_length)?;
@@ -381,7 +382,7 @@ fn spec((store, element): &Port) -> Option<Spec> {
         rule.push_str("-j ACCEPT");
         return Some(Spec { family, table: "filter", chain: "OPEN", rule });
     }
-    let container = rules::target(store, element)?;
+    let container = stores::target(store, element)?;
     let value = element.value.get(if container.is_ipv4() { 4..6 } else { 16..18 })?;
     let target = SocketAddr::new(container, u16::from_be_bytes(value.try_into().ok()?));
     let _ = write!(rule, "-j DNAT --to-destination {target}");
@@ -420,9 +421,9 @@ fn parse(family: AddressFamily, line: &str) -> Option<Port> {
     if let Some(target) = after("--to-destination") {
         let target: SocketAddr = target.parse().ok()?;
         let published = published(address.unwrap_or(unspecified), port, target.port());
-        return rules::element(&published, addresses(target.ip()));
+        return stores::element(&published, addresses(target.ip()));
     }
-    rules::opened(&published(unspecified, 0, port), addresses(address?))
+    stores::opened(&published(unspecified, 0, port), addresses(address?))
 }
 
 /// Runs a program of iptables with a text as its input, and returns its output.
@@ -462,8 +463,8 @@ mod tests {
             ipv4: Some([172, 17, 0, 2].into()),
             ipv6: Some("fd00::2".parse::<IpAddr>().unwrap()),
         };
-        let dnat = |host, protocol| rules::element(&published(host, protocol), container).unwrap();
-        let open = |host| rules::opened(&published(host, Protocol::Tcp), container).unwrap();
+        let dnat = |host, protocol| stores::element(&published(host, protocol), container).unwrap();
+        let open = |host| stores::opened(&published(host, Protocol::Tcp), container).unwrap();
         for (port, want) in [
             (
                 dnat("0.0.0.0", Protocol::Tcp),
@@ -485,7 +486,7 @@ mod tests {
             assert_eq!(parse(spec.family, &format!("-A FERRY-x-{} {want}", spec.chain)), Some(port));
         }
         let foreign = nft::Element { key: vec![1], value: Vec::new() };
-        assert!(super::spec(&(rules::ANY, foreign)).is_none());
+        assert!(super::spec(&(stores::ANY, foreign)).is_none());
         assert!(parse(AddressFamily::Ipv4, "-A FERRY-x-PUB -j LOG").is_none());
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod iptables;
 mod nftables;
 pub(crate) mod obstacles;
 pub(crate) mod rules;
+pub(crate) mod stores;
 pub(crate) mod watch;
 
 use std::collections::{BTreeMap, HashSet};
@@ -19,7 +20,8 @@ use ferry_sys::netlink::nft::Element;
 pub(crate) use self::backend::{Backend, FirewallError};
 use self::iptables::Iptables;
 use self::nftables::Nftables;
-use self::rules::{BridgeRules, STORES, Subnets};
+use self::rules::{BridgeRules, Subnets};
+use self::stores::STORES;
 use crate::config::{FirewallBackend, FirewallConfig};
 
 /// A published or opened port: the map or set it is an element of, and the element.
@@ -276,7 +278,7 @@ impl Firewall {
 }
 
 fn leads_into(subnets: Subnets, (store, element): &Port) -> bool {
-    rules::target(store, element).is_some_and(|address: IpAddr| subnets.contain(address))
+    stores::target(store, element).is_some_and(|address: IpAddr| subnets.contain(address))
 }
 
 #[cfg(test)]

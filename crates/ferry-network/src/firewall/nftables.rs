@@ -12,7 +12,8 @@ use ferry_sys::netlink::{NetlinkError, Protocol, Socket};
 use rustix::io::Errno;
 
 use super::backend::{Backend, FirewallError};
-use super::rules::{self, BridgeRules, STORES};
+use super::rules::{self, BridgeRules};
+use super::stores::{self, STORES};
 use super::watch::Watched;
 use super::{Elements, Port, Wanted};
 use crate::config::{FirewallConfig, TableProtection};
@@ -192,7 +193,7 @@ impl Backend for Nftables {
             present.extend(elements.into_iter().map(|e| (store.name, e)));
         }
         if self.has_old_table()? {
-            for map in [rules::ANY, rules::ADDRESS] {
+            for map in [stores::ANY, stores::ADDRESS] {
                 let known: HashSet<Vec<u8>> =
                     present.iter().filter(|(m, _)| *m == map).map(|(_, e)| e.key.clone()).collect();
                 let old = nft::elements(&mut self.socket, Family::Ip, &self.name, map)?;
