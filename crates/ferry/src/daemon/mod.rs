@@ -7,6 +7,7 @@ mod file;
 mod flags;
 mod logging;
 mod metrics;
+mod network;
 mod reload;
 mod runtimes;
 mod settings;

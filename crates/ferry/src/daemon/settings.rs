@@ -5,16 +5,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ferry_api::container::Ulimit;
-use ferry_engine::{
-    DefaultBridge, DefaultSeccomp, EngineConfig, FirewallBackend, FirewallConfig, LiveSettings, OWN_RUNTIMES,
-    ProxyOptions,
-};
+use ferry_engine::{DefaultSeccomp, EngineConfig, LiveSettings, OWN_RUNTIMES, ProxyOptions};
 use ferry_server::{ListenAddr, ListenSpec, TlsFiles};
 use serde_json::Value;
 
 use super::addresses;
 use super::directives::{DIRECTIVES, Effect};
 use super::logging::LogSettings;
+use super::network;
 use super::runtimes;
 use super::values::Values;
 
@@ -304,7 +302,7 @@ fn engine(v: &Values, around: &Surroundings, live: LiveSettings) -> Result<Engin
     Ok(EngineConfig {
         data_root,
         exec_root: absolute(v.text("exec-root").unwrap_or_else(|| "/run/ferry".to_owned()))?,
-        bridge: bridge(v, around.is_dockerd)?,
+        bridge: network::bridge(v, around.is_dockerd)?,
         bip: addresses.bip,
         ipv6: v.flag("ipv6").unwrap_or(false),
         bip6: addresses.bip6,
@@ -338,7 +336,7 @@ fn engine(v: &Values, around: &Surroundings, live: LiveSettings) -> Result<Engin
         address_pools: addresses::pools(v)?,
         masquerade: v.flag("ip-masq").unwrap_or(true),
         default_host_ip: addresses::one(v, "ip")?.filter(|ip| !ip.is_unspecified()),
-        firewall: firewall(v)?,
+        firewall: network::firewall(v)?,
         host_gateway: v
             .list("host-gateway-ips")
             .iter()
@@ -351,41 +349,6 @@ fn engine(v: &Values, around: &Surroundings, live: LiveSettings) -> Result<Engin
         warnings: Vec::new(),
         live,
     })
-}
-
-fn firewall(v: &Values) -> Result<FirewallConfig, String> {
-    let backend = match v.text("firewall-backend").as_deref() {
-        None | Some("") => FirewallBackend::Automatic,
-        Some("nftables") => FirewallBackend::Nftables,
-        Some("iptables") => {
-            FirewallBackend::Iptables { ipv4: "iptables".to_owned(), ipv6: "ip6tables".to_owned() }
-        }
-        Some(other) => return Err(format!("invalid firewall-backend: \"{other}\"")),
-    };
-    let host_firewall = match v.text("publish").as_deref() {
-        None | Some("" | "open") => false,
-        Some("respect-host-firewall") => true,
-        Some(other) => {
-            return Err(format!("invalid publish: \"{other}\": want \"open\" or \"respect-host-firewall\""));
-        }
-    };
-    let config = FirewallConfig {
-        backend,
-        ipv4: v.flag("iptables").unwrap_or(true),
-        ipv6: v.flag("ip6tables").unwrap_or(true),
-        host_firewall,
-        relays: v.flag("userland-proxy").unwrap_or(true),
-        direct_routing: v.flag("allow-direct-routing").unwrap_or(false),
-        ip_forward: v.flag("ip-forward").unwrap_or(true),
-        ..FirewallConfig::default()
-    };
-    if !config.relays && config.host_firewall {
-        return Err("publish: \"respect-host-firewall\" needs userland-proxy, which is off".to_owned());
-    }
-    if !config.relays && !config.ipv4 {
-        return Err("without iptables published ports need userland-proxy, which is off".to_owned());
-    }
-    Ok(config)
 }
 
 fn exec_options(v: &Values) -> Result<(), String> {
@@ -414,18 +377,6 @@ fn exec_options(v: &Values) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn bridge(v: &Values, is_dockerd: bool) -> Result<DefaultBridge, String> {
-    match v.text("bridge") {
-        None if is_dockerd => Ok(DefaultBridge::Docker0),
-        None => Ok(DefaultBridge::Automatic),
-        Some(n) if n == "none" => Ok(DefaultBridge::None),
-        Some(n) if n.len() > 15 || n.contains(['/', ' ']) => {
-            Err(format!("invalid bridge name {n:?}: want 1 to 15 bytes without slash and blank"))
-        }
-        Some(name) => Ok(DefaultBridge::Named(name)),
-    }
 }
 
 fn ulimits(v: &Values) -> Result<Vec<Ulimit>, String> {
@@ -475,6 +426,8 @@ fn seccomp(v: &Values) -> Result<DefaultSeccomp, String> {
 #[cfg(test)]
 mod tests {
     use super::super::{file, flags};
+    use ferry_engine::{FirewallBackend, FirewallConfig};
+
     use super::*;
 
     fn around() -> Surroundings {
