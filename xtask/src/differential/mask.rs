@@ -42,6 +42,8 @@ impl Masks {
                 rule(&format!("Up {age}"), "Up <AGE>", true)?,
                 rule(r"\b172\.31\.250\.(?:[2-9]|\d\d+)\b", "<ADDRESS>", true)?,
                 rule(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b", "<MAC>", true)?,
+                // Docker names sometimes one family, sometimes the other.
+                rule(r"Bind for (?:0\.0\.0\.0|::):(\d+) failed", "Bind for <ANY>:$1 failed", true)?,
                 rule(r#"(:|"HostPort": ?")(?:3[2-9]|4\d|5\d|60)\d{3}\b"#, "$1<PORT>", true)?,
                 rule(r#"("Pid": ?)[1-9]\d*"#, "$1<PID>", true)?,
                 rule(r#"("time(?:Nano)?": ?)\d+"#, "$1<TIME>", true)?,
@@ -114,6 +116,7 @@ mod tests {
         assert_eq!(masked("0001-01-01T00:00:00Z"), "0001-01-01T00:00:00Z", "no time at all is a value");
         assert_eq!(masked("ferry: /tmp/x/y of Ferry"), "docker: <DIR>/y of Docker");
         assert_eq!(masked("0.0.0.0:49153->80/tcp :8080"), "0.0.0.0:<PORT>->80/tcp :8080");
+        assert_eq!(masked("Bind for :::7000 failed"), "Bind for <ANY>:7000 failed");
     }
 
     #[test]
