@@ -6,6 +6,7 @@
 //!                                                                            └─── Release ────┘
 //! ```
 
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 
 use ferry_shim_proto::{Event, ExitRecord, ProbeOutcome};
@@ -223,7 +224,11 @@ impl Shim {
     }
 
     fn record(&mut self, record: ExitRecord, now: u64) {
-        let written = record::write_exit(&self.files.exit_record, &record).is_ok();
+        let written = match record::write_exit(&self.files.exit_record, &record) {
+            Ok(()) => true,
+            // Somebody deleted the container's directory, and no engine is there that could want to know.
+            Err(error) => error.kind() == ErrorKind::NotFound && self.conns.is_empty(),
+        };
         let announced = matches!(self.life, Life::Recording { .. });
         if !announced {
             // Even without a record: what fills the disk may be this very container, and go with it.

@@ -116,6 +116,20 @@ fn an_exit_while_nobody_is_connected_is_on_disk() {
 }
 
 #[test]
+fn a_container_whose_directory_was_deleted_does_not_keep_its_shim() {
+    let mut bed = Bed::sh("usleep 300000; exit 3");
+    let dir = bed.launch.exit_record.with_file_name("gone");
+    std::fs::create_dir(&dir).unwrap();
+    bed.launch.exit_record = dir.join("exit.json");
+    let mut bed = bed.start();
+    std::fs::remove_dir_all(&dir).unwrap();
+    bed.shim.client = None;
+    assert_eq!(bed.shim.wait(), 0);
+    assert!(bed.record().is_none());
+    bed.assert_no_cgroup();
+}
+
+#[test]
 fn a_stale_record_is_removed_before_the_start() {
     let bed = Bed::idle();
     std::fs::write(&bed.launch.exit_record, b"old").unwrap();
