@@ -99,8 +99,6 @@ fn chore(args: &Args, unit: bool, integration: bool, steps: &mut Steps, count: &
     steps.done("all there");
 
     if unit {
-        // The firewall is tried with each of its back ends.
-        apt::install(&["iptables"])?;
         steps.next("Unit tests");
         let units = unit_tests()?;
         count.add(units);

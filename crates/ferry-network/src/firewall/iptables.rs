@@ -289,6 +289,7 @@ impl Backend for Iptables {
     }
 
     fn rebuild(&mut self, wanted: &Wanted, elements: &Elements) -> Result<(), FirewallError> {
+        let mut count = 0;
         for (family, program) in &self.programs {
             let saved = Self::save(program)?;
             let mut tables: BTreeMap<&str, (String, String)> = BTreeMap::new();
@@ -297,14 +298,16 @@ impl Backend for Iptables {
                 // Declaring a chain empties it.
                 let _ = writeln!(declared, ":{}{chain} - [0:0]", self.base);
                 for rule in rules {
-                    let _ = writeln!(text, "-A {}{chain} {rule}", self.base);
+                    let line = format!("-A {}{chain} {rule}", self.base);
+                    count += usize::from(!self.is_port(&line));
+                    let _ = writeln!(text, "{line}");
                 }
             }
             for (table, from, chain) in JUMPS {
                 let jump = format!("-A {from} -j {}{chain}", self.base);
-                if let Some((_, text)) = tables.get_mut(table)
-                    && !in_table(&saved, table).any(|line| line == jump)
-                {
+                let Some((_, text)) = tables.get_mut(table) else { continue };
+                count += 1;
+                if !in_table(&saved, table).any(|line| line == jump) {
                     let _ = writeln!(text, "{jump}");
                 }
             }
@@ -312,7 +315,9 @@ impl Backend for Iptables {
             let blocks = blocks.map(|(table, (chains, rules))| format!("*{table}\n{chains}{rules}COMMIT\n"));
             Self::restore(program, &blocks.collect::<String>())?;
         }
-        self.written = Some(self.own_rules()?);
+        // Somebody may have removed some of them already, which must not pass for what was written.
+        let rules = self.own_rules()?;
+        self.written = (rules.len() == count).then_some(rules);
         Ok(())
     }
 

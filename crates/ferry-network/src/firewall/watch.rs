@@ -17,6 +17,9 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// The kernel tells nobody of changes to iptables.
 const LOOK: Duration = Duration::from_millis(400);
 
+/// How often rules are restored in a row before somebody who always removes them is left alone until something else changes.
+const MOST: u32 = 50;
+
 /// What a firewall consists of, for whoever watches over it.
 #[derive(Debug)]
 pub(crate) enum Watched {
@@ -54,7 +57,7 @@ impl Watcher {
         let stopped = Arc::clone(&stop);
         let name = name.to_owned();
         let thread = thread::Builder::new().name("ferry-net-watch".to_owned()).spawn(move || {
-            Watch { socket, watched, name, firewall, seen: None }.run(&stopped);
+            Watch { socket, watched, name, firewall, seen: None, failing: false, restored: 0 }.run(&stopped);
         })?;
         Ok(Some(Self { stop, thread: Some(thread) }))
     }
@@ -86,6 +89,10 @@ struct Watch {
     firewall: Arc<Mutex<Firewall>>,
     /// Sizes of iptables' tables, when they were last looked at.
     seen: Option<Vec<(u32, u32)>>,
+    /// The last attempt to restore the rules failed.
+    failing: bool,
+    /// Restored in a row.
+    restored: u32,
 }
 
 enum Wake {
@@ -99,6 +106,7 @@ impl Watch {
         let mut damaged = false;
         loop {
             let timeout = match (damaged, &self.watched) {
+                (true, _) if self.failing => Some(LOOK),
                 (true, _) => Some(SETTLE),
                 (false, Watched::Iptables) => Some(LOOK),
                 (false, _) => None,
@@ -114,29 +122,38 @@ impl Watch {
                 }
                 Wake::Changed => {}
                 Wake::Quiet => {
-                    if damaged || self.iptables_changed() {
-                        self.repair();
+                    // What was restored is looked at once more: somebody may have been at it still.
+                    damaged = (damaged || self.iptables_changed()) && !self.repair() && self.restored < MOST;
+                    if !damaged {
+                        self.restored = 0;
                     }
-                    damaged = false;
                 }
             }
         }
     }
 
-    /// Looks first: lost notifications are no damage, and restoring unharmed rules would cause as many again.
-    fn repair(&mut self) {
+    /// Looks first: lost notifications are no damage, and restoring unharmed rules would cause as many again. Says whether
+    /// nothing had to be done.
+    fn repair(&mut self) -> bool {
+        // Before it is looked at the rules: what changes from now on is told by other sizes.
+        self.iptables_changed();
         let mut firewall = lock(&self.firewall);
         let repaired = firewall.is_intact().and_then(|intact| match intact {
             true => Ok(false),
             false => firewall.restore().map(|()| true),
         });
         drop(firewall);
-        match repaired {
+        self.restored += 1;
+        match &repaired {
             Ok(true) => tracing::info!(firewall = %self.name, "rules restored after somebody changed them"),
             Ok(false) => {}
-            Err(error) => tracing::error!(firewall = %self.name, %error, "rules not restored"),
+            Err(error) if !self.failing => {
+                tracing::error!(firewall = %self.name, %error, "rules not restored; trying again");
+            }
+            Err(_) => {}
         }
-        self.iptables_changed();
+        self.failing = repaired.is_err();
+        matches!(repaired, Ok(false))
     }
 
     /// Whether the tables of iptables have other sizes than at the last look.
