@@ -78,18 +78,7 @@ fn neighbours_on_a_parent_are_told_as_often_as_asked_for() {
         }
         let _outside = neighbour();
         for wanted in [0, 1, 3] {
-            let config = ParentConfig {
-                id: ferry_types::NetworkId::random(),
-                network: "second".to_owned(),
-                kind,
-                parent: Some("uplink".to_owned()),
-                made_parent: false,
-                ipv4: at("10.213.0.1/24").map(|s| Subnet4 { bridge: None, ..s }).into_iter().collect(),
-                ipv6: Vec::new(),
-                announcements: times(wanted),
-                mtu: None,
-                internal: false,
-            };
+            let config = ParentConfig { announcements: times(wanted), ..on_parent(Some("uplink"), kind) };
             let network = ParentNetwork::open(&stack(0), config).unwrap();
             let listener = network.attach(&request(vec![])).unwrap();
             let socket = arp(&listener.sandbox.netns);
@@ -109,18 +98,8 @@ fn containers_on_a_parent_have_the_router_of_their_subnet() {
         }
         let _outside = neighbour();
         let subnet = |net: &str| at(net).map(|s| Subnet4 { bridge: None, ..s });
-        let config = ParentConfig {
-            id: ferry_types::NetworkId::random(),
-            network: "second".to_owned(),
-            kind,
-            parent: Some("uplink".to_owned()),
-            made_parent: false,
-            ipv4: [subnet("10.213.0.1/24"), subnet("10.214.0.9/16")].into_iter().flatten().collect(),
-            ipv6: Vec::new(),
-            announcements: None,
-            mtu: None,
-            internal: false,
-        };
+        let ipv4 = [subnet("10.213.0.1/24"), subnet("10.214.0.9/16")].into_iter().flatten().collect();
+        let config = ParentConfig { ipv4, ..on_parent(Some("uplink"), kind) };
         let stack = stack(0);
         let network = ParentNetwork::open(&stack, config.clone()).unwrap();
         let first = network.attach(&request(vec![])).unwrap();

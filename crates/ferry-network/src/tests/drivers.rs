@@ -28,21 +28,6 @@ fn uplink() {
     socket.execute(batch).unwrap();
 }
 
-fn on_parent(parent: Option<&str>, kind: ChildKind) -> ParentConfig {
-    ParentConfig {
-        id: ferry_types::NetworkId::random(),
-        network: "second".to_owned(),
-        kind,
-        parent: parent.map(str::to_owned),
-        made_parent: false,
-        ipv4: at("10.213.0.1/24").map(|s| Subnet4 { bridge: None, ..s }).into_iter().collect(),
-        ipv6: Vec::new(),
-        announcements: None,
-        mtu: None,
-        internal: false,
-    }
-}
-
 /// Opens the same network of 10.213.0.0/24 every time it is called.
 type Open = Box<dyn Fn(&NetworkStack) -> Network>;
 

@@ -365,16 +365,9 @@ fn on_a_parent_interface() {
         let _outside = neighbour();
         let subnet = at6("fd00:213::1/64").map(|s| Subnet6 { bridge: None, ..s });
         let config = ParentConfig {
-            id: ferry_types::NetworkId::random(),
-            network: "second".to_owned(),
-            kind: macvlan,
-            parent: Some("uplink".to_owned()),
-            made_parent: false,
             ipv4: Vec::new(),
             ipv6: subnet.into_iter().collect(),
-            announcements: None,
-            mtu: None,
-            internal: false,
+            ..on_parent(Some("uplink"), macvlan)
         };
         let network = ParentNetwork::open(&stack(0), config).unwrap();
         let (a, b) = (network.attach(&request(vec![])).unwrap(), network.attach(&request(vec![])).unwrap());

@@ -14,8 +14,8 @@ use ferry_types::net::{Protocol, PublishRequest};
 
 use crate::config::TableProtection;
 use crate::{
-    BridgeConfig, BridgeNetwork, Endpoint, EndpointRequest, FirewallBackend, FirewallConfig, NetworkStack,
-    StackConfig, Subnet4, Ways,
+    BridgeConfig, BridgeNetwork, ChildKind, Endpoint, EndpointRequest, FirewallBackend, FirewallConfig,
+    NetworkStack, ParentConfig, StackConfig, Subnet4, Ways,
 };
 
 pub(super) const TABLE: &str = "ferry-test";
@@ -77,6 +77,22 @@ pub(super) fn bridge() -> (NetworkStack, BridgeNetwork) {
     let stack = stack(2);
     let bridge = BridgeNetwork::open(&stack, config()).unwrap();
     (stack, bridge)
+}
+
+/// A network of 10.213.0.0/24 on an interface of the host's.
+pub(super) fn on_parent(parent: Option<&str>, kind: ChildKind) -> ParentConfig {
+    ParentConfig {
+        id: ferry_types::NetworkId::random(),
+        network: "second".to_owned(),
+        kind,
+        parent: parent.map(str::to_owned),
+        made_parent: false,
+        ipv4: at("10.213.0.1/24").map(|s| Subnet4 { bridge: None, ..s }).into_iter().collect(),
+        ipv6: Vec::new(),
+        announcements: None,
+        mtu: None,
+        internal: false,
+    }
 }
 
 pub(crate) fn request(publish: Vec<PublishRequest>) -> EndpointRequest {
