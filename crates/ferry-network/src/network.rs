@@ -9,6 +9,7 @@ use ferry_types::EndpointId;
 
 use crate::attach;
 use crate::bridge::{self, BridgeNetwork};
+use crate::config::GatewayMode;
 use crate::endpoint::{AdoptReport, Endpoint, EndpointRecord, EndpointRequest, Ways};
 use crate::error::{NetworkError, ReleaseError};
 use crate::parent::ParentNetwork;
@@ -79,6 +80,14 @@ impl Network {
         };
         let (v4, v6) = (ipv4.iter().filter_map(|s| s.gateway), ipv6.iter().filter_map(|s| s.gateway));
         v4.map(IpAddr::V4).chain(v6.map(IpAddr::V6)).collect()
+    }
+
+    /// Whether packets are routed to its containers, so that published ports are open there whatever their way out.
+    pub fn opens(&self) -> bool {
+        self.bridge().is_some_and(|bridge| {
+            let config = bridge.config();
+            [config.gateway_mode_ipv4, config.gateway_mode_ipv6].contains(&GatewayMode::Routed)
+        })
     }
 
     /// Keeps an address from being given out.

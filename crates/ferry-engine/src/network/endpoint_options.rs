@@ -30,9 +30,7 @@ impl EndpointOptions {
         }
         Ok(parsed)
     }
-}
 
-impl EndpointOptions {
     /// Whether the interface is to have no IPv6.
     pub fn disables_ipv6(&self) -> bool {
         let is_it = |sysctl: &String| {

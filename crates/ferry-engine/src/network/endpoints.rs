@@ -70,13 +70,10 @@ pub(crate) fn join_all(
     for target in &targets {
         let mut request = request(record, target, joined.is_none())?;
         request.default_route = gateways.through(&target.name);
-        if target.network.publishes() {
-            let publish = network_mode::publish_requests(&record.host_config, &record.config);
-            let ports = publish.map_err(EngineError::InvalidParameter)?;
-            match gateways.publish_on(&target.name) {
-                true => request.publish = ports,
-                false => request.open = ports,
-            }
+        if gateways.publish_on(&target.name) && target.network.publishes() {
+            request.publish = publish_requests(record)?;
+        } else if target.network.opens() {
+            request.open = publish_requests(record)?;
         }
         let endpoint = match &joined {
             None => target.network.attach(&request)?,
@@ -104,6 +101,10 @@ pub(crate) fn join_all(
         announce(inner, steps, record, &targets, &joined.endpoints, joined.netns.as_fd())?;
     }
     Ok(joined)
+}
+
+fn publish_requests(record: &ContainerRecord) -> Result<Vec<PublishRequest>> {
+    network_mode::publish_requests(&record.host_config, &record.config).map_err(EngineError::InvalidParameter)
 }
 
 /// Makes the container's names known and serves its queries.
@@ -145,9 +146,8 @@ pub(crate) fn join_one(
     let ways = gateways(all).through(&target.name);
     // Ports stay where they are published; they are opened where packets are routed.
     let mut request = request(record, &target, record.endpoints.is_empty())?;
-    if target.network.publishes() {
-        let open = network_mode::publish_requests(&record.host_config, &record.config);
-        request.open = open.map_err(EngineError::InvalidParameter)?;
+    if target.network.opens() {
+        request.open = publish_requests(record)?;
     }
     let endpoint = target.network.join(netns.as_fd(), &request)?;
     let after = || -> Result<()> {
@@ -240,8 +240,7 @@ impl Move {
 
 /// Where a container's ports are published, and where they should be; none when it has none.
 pub(crate) fn moved(inner: &Inner, record: &ContainerRecord) -> Result<Option<Move>> {
-    let requests = network_mode::publish_requests(&record.host_config, &record.config)
-        .map_err(EngineError::InvalidParameter)?;
+    let requests = publish_requests(record)?;
     if requests.is_empty() {
         return Ok(None);
     }

@@ -61,17 +61,16 @@ pub(crate) fn shared_endpoint_id(container: &ferry_types::ContainerId, network: 
 
 /// Id and driver of a network by its name; empty when there is none of that name.
 pub(crate) fn identity(inner: &Inner, name: &str) -> (String, &'static str) {
-    let known = PREDEFINED.iter().find(|(known, _)| *known == name).map(|(_, driver)| *driver);
-    let driver = known.or_else(|| inner.networks.find(name).ok().map(|n| n.record.driver.name()));
-    (id_of(inner, name), driver.unwrap_or_default())
+    if let Some((_, driver)) = PREDEFINED.iter().find(|(known, _)| *known == name) {
+        return (predefined_id(&inner.engine_id, name), driver);
+    }
+    let network = inner.networks.find(name);
+    network.map(|n| (n.record.id.to_string(), n.record.driver.name())).unwrap_or_default()
 }
 
 /// Id of a network by its name; empty when there is none of that name.
 pub(crate) fn id_of(inner: &Inner, name: &str) -> String {
-    if PREDEFINED.iter().any(|(known, _)| *known == name) {
-        return predefined_id(&inner.engine_id, name);
-    }
-    inner.networks.find(name).map(|n| n.record.id.to_string()).unwrap_or_default()
+    identity(inner, name).0
 }
 
 /// Name of a network, by name or id of a user's, and the addresses a user may choose on it.
